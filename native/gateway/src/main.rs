@@ -1,0 +1,207 @@
+//! `aasm`: the gateway of Agent Assembly.
+#![forbid(unsafe_code)]
+
+mod app;
+mod audit;
+mod auth;
+mod clock;
+mod guard;
+mod home;
+mod ingest;
+mod logfile;
+mod output;
+mod pidfile;
+mod policy_store;
+mod port_holder;
+mod probe;
+mod problem;
+mod process;
+mod proof;
+mod routes;
+mod run;
+mod serve;
+mod session;
+mod spool_adoption;
+mod start;
+mod state;
+mod status;
+mod sweep;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use aasm_wire::terms::EnforcementMode;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::audit::verify;
+use crate::start::{Failure, Options};
+
+/// The gateway of Agent Assembly: verdicts, sessions and the audit log.
+#[derive(Parser)]
+#[command(name = "aasm", version, propagate_version = false)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Args)]
+struct HomeArgument {
+    /// Where everything is kept [default: $AASM_HOME, else ~/.aasm]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    Local,
+    Remote,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Minimum {
+    Enforce,
+    Observe,
+    Disabled,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start the gateway, or find the one that runs
+    Start {
+        #[command(flatten)]
+        home: HomeArgument,
+        /// Where it listens: on loopback, or where told
+        #[arg(long, value_enum, default_value = "local")]
+        mode: Mode,
+        /// Stay in the foreground
+        #[arg(long)]
+        foreground: bool,
+        /// The port to listen on; 0 picks a free one
+        #[arg(long, env = "AASM_GATEWAY_PORT", default_value_t = 7391)]
+        port: u16,
+        /// A policy, or a directory of them [default: policies/ in the home, else the built-in starter]
+        #[arg(long, value_name = "FILE|DIR")]
+        policy: Option<PathBuf>,
+        /// What agents are held to at least
+        #[arg(long, value_enum, default_value = "disabled")]
+        min_enforcement: Minimum,
+        /// Used by `aasm start` itself
+        #[arg(long, hide = true, requires = "foreground")]
+        detached: bool,
+    },
+    /// Stop the gateway
+    Stop {
+        #[command(flatten)]
+        home: HomeArgument,
+    },
+    /// Show the gateway; exits with 3 when none runs
+    Status {
+        #[command(flatten)]
+        home: HomeArgument,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Work on the audit log
+    Audit {
+        #[command(subcommand)]
+        task: AuditTask,
+    },
+    /// Print the version
+    Version,
+}
+
+#[derive(Subcommand)]
+enum AuditTask {
+    /// Read every line of the audit log and name what was changed, is missing, reordered or cut off; exits with 1 then
+    Verify {
+        #[command(flatten)]
+        home: HomeArgument,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl HomeArgument {
+    fn path(self) -> Result<PathBuf, Failure> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.home
+            .or_else(|| variable("AASM_HOME"))
+            .or_else(|| variable("HOME").map(|home| home.join(".aasm")))
+            .ok_or_else(|| Failure::Message("neither AASM_HOME nor HOME is set; pass --home".to_owned()))
+    }
+}
+
+impl From<Minimum> for EnforcementMode {
+    fn from(minimum: Minimum) -> Self {
+        match minimum {
+            Minimum::Enforce => Self::Enforce,
+            Minimum::Observe => Self::Observe,
+            Minimum::Disabled => Self::Disabled,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    // Everything that we create is for its owner only.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    match perform(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(failure) => {
+            output::error(failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode, Failure> {
+    match task {
+        Task::Start { home, mode, foreground, port, policy, min_enforcement, detached } => {
+            if matches!(mode, Mode::Remote) {
+                return Err(Failure::Message(
+                    "mode remote is not available in this build; use --mode local".to_owned(),
+                ));
+            }
+            let policy = policy.map(std::path::absolute).transpose()?;
+            let options =
+                Options { home: home.path()?, port, policy, min_enforcement: min_enforcement.into(), detached };
+            if foreground { start::foreground(&options) } else { start::detached(&options) }
+        }
+        Task::Stop { home } => status::stop(&home.path()?),
+        Task::Status { home, json } => status::status(&home.path()?, json),
+        Task::Audit { task: AuditTask::Verify { home, json } } => verify(&home.path()?, json),
+        Task::Version => {
+            output::line(format_args!("aasm {}", app::VERSION));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn verify(home: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let directory = home.join("audit");
+    if !directory.is_dir() {
+        return Err(Failure::Message(format!("{} holds no audit log; name its home with --home", home.display())));
+    }
+    let report = verify::verify(&directory)?;
+    if json {
+        println!("{}", serde_json::to_string(&report).map_err(|error| Failure::Io(error.into()))?);
+    } else {
+        for note in &report.notes {
+            output::line(format_args!("note: {note}"));
+        }
+        for finding in &report.findings {
+            output::line(format_args!("{finding}"));
+        }
+        let (lines, segments, last) = (report.lines, report.segments, report.last_seq);
+        match report.findings.len() as u64 + report.more {
+            0 => output::line(format_args!(
+                "audit log intact: {lines} lines in {segments} segments, through line {last}"
+            )),
+            count => {
+                output::line(format_args!("audit log damaged: {count} findings in {lines} lines, {segments} segments"))
+            }
+        }
+    }
+    Ok(if report.intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
