@@ -1,0 +1,1 @@
+"""Adapters: where the tool calls of each framework pass, and what is put there."""
