@@ -1,0 +1,1 @@
+"""The launcher `aasm-run` and the command line `aasm-py`."""

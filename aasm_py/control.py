@@ -1,0 +1,121 @@
+"""The control plane of the local gateway, as the command line uses it.
+
+The operator token is sent only to a gateway that has proved that it belongs to the same home directory: whoever squats
+on the port gets nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from agent_assembly import ConfigurationError, GatewayError, resolve_settings
+from agent_assembly.core.local_gateway import probe, read_pid_file
+
+TIMEOUT_SECONDS = 10.0
+_TOKEN_PREFIX = "aasm_op_"  # noqa: S105 - the public prefix of every token, no secret
+_START = "start it with: aasm-py gateway start"
+
+
+class Control:
+    """A connection to the control plane; a context manager."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        self._client = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+            timeout=TIMEOUT_SECONDS,
+            # A proxy from the environment would see the token of a gateway on this machine.
+            trust_env=False,
+        )
+
+    def get(self, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the answer's object; raise GatewayError for everything else. Parameters of None are left out."""
+        wanted = {name: value for name, value in (parameters or {}).items() if value is not None}
+        try:
+            answer = self._client.get(path, params=wanted)
+        except httpx.TimeoutException:
+            raise GatewayError(
+                f"the gateway at {self.url} did not answer within {TIMEOUT_SECONDS:.0f} s", code="gateway_timeout"
+            ) from None
+        except httpx.TransportError as error:
+            raise GatewayError(
+                f"the gateway at {self.url} cannot be reached ({error}); {_START}", code="gateway_unreachable"
+            ) from None
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
+        if answer.status_code != 200 or not isinstance(body, dict):
+            raise self._refused(answer.status_code, body)
+        return body
+
+    def _refused(self, status: int, body: Any) -> GatewayError:
+        problem = body if isinstance(body, dict) else {}
+        detail = problem.get("detail") or problem.get("title") or "an answer that is not of this interface"
+        remedy = "; is operator.token of another gateway? restart this one" if status in (401, 403) else ""
+        return GatewayError(
+            f"the gateway at {self.url} answered {status}: {detail}{remedy}",
+            code=str(problem.get("code") or "gateway_error"),
+            status=status,
+        )
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+
+def connect() -> Control:
+    """Return a connection to the gateway of this user's home; raise GatewayError with the remedy when there is none.
+
+    The gateway is the one that the settings name, else the one of the home's pid file.
+    """
+    settings = resolve_settings()
+    home: str = settings.home
+    url: str | None = settings.gateway_url
+    if url is None:
+        running = read_pid_file(home)
+        if running is None:
+            raise GatewayError(f"no gateway is running for {home}; {_START}", code="gateway_unreachable")
+        url = f"http://127.0.0.1:{running.port}"
+    found = probe(url, home)
+    if not found.found:
+        raise GatewayError(f"no gateway answers at {url} ({found.problem}); {_START}", code="gateway_unreachable")
+    if not found.ours:
+        raise GatewayError(
+            f"what answers at {url} is not the gateway of {home} ({found.problem}); the operator token stays here",
+            code="gateway_error",
+        )
+    return Control(url, read_operator_token(home))
+
+
+def read_operator_token(home: str) -> str:
+    """Return the token of `$AASM_HOME/operator.token`; raise ConfigurationError when the file cannot be trusted."""
+    path = os.path.join(home, "operator.token")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} is missing; the gateway writes it when it starts") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    with open(descriptor, encoding="ascii", errors="replace") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise ConfigurationError(f"{path} is not a file of yours; set AASM_HOME to your own directory")
+        if status.st_mode & 0o077:
+            raise ConfigurationError(f"{path} is open to others; type: chmod 0600 {path}")
+        token = file.read(256).strip()
+    digits = token.removeprefix(_TOKEN_PREFIX)
+    if not token.startswith(_TOKEN_PREFIX) or len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise ConfigurationError(f"{path} does not hold an operator token; remove it and restart the gateway")
+    return token

@@ -1,0 +1,277 @@
+"""`aasm-run`: find or start the gateway, put the bootstrap in front of a program, and become that program.
+
+Imported before the user's program: see the import rules.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from aasm_py.host import Host
+from aasm_py.options import USAGE, UsageError, help_text, parse_options
+from aasm_py.plan import (
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    LaunchPlan,
+    Refusal,
+    gateway_environment,
+    plan,
+)
+from agent_assembly import __version__
+from agent_assembly.core.local_gateway import announce_run, locate
+from agent_assembly.exceptions import AssemblyError, ConfigurationError, GatewayError, PolicyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, NoReturn
+
+    from aasm_py.options import Options
+    from agent_assembly.core.local_gateway import Gateway, Tried
+
+_NO_GATEWAY = "start a gateway with: aasm start; or name one with --gateway-url URL"
+_STRICTNESS = ("disabled", "observe", "enforce")
+
+
+def main() -> int:
+    """Run `aasm-run`; return only when the program was not run."""
+    opened = _open_closed_streams()
+    _leave_python_path()
+    try:
+        return _main(sys.argv[1:])
+    except Refusal as refusal:
+        _say(_refused(refusal))
+        return refusal.code
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def explain(words: Sequence[str], as_json: bool = False) -> int:
+    """Show what `aasm-run` would do with `words`; return its exit code."""
+    try:
+        options = parse_options(words)
+        if as_json:
+            options.flags.add("json")
+        options.flags.add("explain")
+        return _run(options)
+    except UsageError as error:
+        return _misused(str(error))
+    except Refusal as refusal:
+        _say(_refused(refusal))
+        return refusal.code
+
+
+def _main(words: Sequence[str]) -> int:
+    try:
+        options = parse_options(words)
+    except UsageError as error:
+        return _misused(str(error))
+    if "help" in options.flags:
+        return _print(help_text())
+    if "version" in options.flags:
+        return _print(f"aasm-run {__version__}\n")
+    return _run(options)
+
+
+def _run(options: Options) -> int:
+    if not options.command:
+        return _misused(f"no command; usage: {USAGE}")
+    if os.name == "nt":
+        raise Refusal("aasm-run is not available on Windows in this build; call init_assembly() in the program")
+    chosen = plan(options, os.environ, Host())
+    if "explain" not in options.flags:
+        execute(chosen, os.environ)
+    if "json" in options.flags:
+        import json
+
+        return _print(json.dumps(chosen.as_json(), indent=2) + "\n")
+    from aasm_py.render import launch_plan
+
+    launch_plan(chosen)
+    return 0
+
+
+def execute(chosen: LaunchPlan, environ: Mapping[str, str]) -> NoReturn:
+    """Do what the plan says: have a gateway, announce the run, and become the program. Raises Refusal."""
+    environment = dict(environ)
+    for name, value, _ in chosen.environment:
+        if value is None:
+            environment.pop(name, None)
+        else:
+            environment[name] = value
+    gateway = _gateway(chosen, environ)
+    if gateway is not None and not chosen.outer_run:
+        _announce(chosen, gateway, environment)
+    environment.update(gateway_environment(chosen, gateway))
+    for note in chosen.notes:
+        _tell(chosen, note)
+    _become(chosen, environment)
+
+
+def _gateway(chosen: LaunchPlan, environ: Mapping[str, str]) -> Gateway | None:
+    problem, tried = chosen.gateway_problem, list(chosen.tried)
+    if chosen.gateway is None and problem is None:
+        tried.clear()
+        try:
+            gateway = locate(chosen.settings, tried, environ=environ)
+        except GatewayError as error:
+            problem = error
+        except ConfigurationError as error:
+            raise Refusal(str(error), tried=tuple(tried)) from None
+        else:
+            if gateway.started:
+                _tell(chosen, f"started the gateway at {gateway.url} ({gateway.probe.policy_source} policy)")
+            return gateway
+    if problem is not None:
+        _without_gateway(chosen, problem, tried)
+    return chosen.gateway
+
+
+def _without_gateway(chosen: LaunchPlan, problem: AssemblyError, tried: Sequence[Tried]) -> None:
+    if chosen.enforces:
+        raise Refusal(
+            str(problem),
+            tried=tuple(tried),
+            remedy=_NO_GATEWAY if isinstance(problem, ConfigurationError) else "",
+        )
+    if chosen.policy is not None:
+        raise Refusal(f"the policy {chosen.policy[0]} cannot be checked: {problem}", tried=tuple(tried))
+    mode = chosen.settings.enforcement_mode
+    _tell(chosen, f"goes on without a gateway ({problem}), since enforcement_mode is {mode}; calls are not judged")
+
+
+def _announce(chosen: LaunchPlan, gateway: Gateway, environment: dict[str, str]) -> None:
+    settings = chosen.settings
+    try:
+        answer = announce_run(gateway, settings.home, _run_facts(chosen), settings.api_key)
+    except PolicyError as error:
+        lines = [_diagnostic(row) for row in error.diagnostics] or [str(error)]
+        raise Refusal("the policy of the run is refused:\n" + "\n".join(f"  {line}" for line in lines)) from None
+    except GatewayError as error:
+        _without_gateway(chosen, error, chosen.tried)
+        return
+    wanted, least = settings.enforcement_mode, answer.get("min_enforcement")
+    if wanted in _STRICTNESS and least in _STRICTNESS and _STRICTNESS.index(least) > _STRICTNESS.index(wanted):
+        environment["AASM_ENFORCEMENT_MODE"] = least
+        _tell(chosen, f"enforcement_mode is {least}, which the gateway demands, not {wanted}")
+
+
+def _run_facts(chosen: LaunchPlan) -> dict[str, Any]:
+    settings = chosen.settings
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = ""
+    facts: dict[str, Any] = {
+        "run_id": chosen.run_id,
+        "command": [_plain(word) for word in chosen.command],
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+        "cwd": _plain(directory),
+        "children": settings.children,
+        "sdk_version": __version__,
+    }
+    if settings.enforcement_mode is not None:
+        facts["enforcement_mode"] = settings.enforcement_mode
+    if chosen.policy is not None:
+        facts["policy"] = {"name": _plain(chosen.policy[0]), "text": chosen.policy[1]}
+    return facts
+
+
+def _plain(text: str) -> str:
+    """`text` as JSON can carry it: what is no UTF-8 is marked."""
+    return os.fsencode(text).decode("utf-8", "replace")
+
+
+def _diagnostic(row: Mapping[str, Any]) -> str:
+    place = ":".join(str(row[name]) for name in ("file", "line", "column") if row.get(name))
+    suggestion = f" ({row['suggestion']})" if row.get("suggestion") else ""
+    return f"{place}: {row.get('message', '')}{suggestion}"
+
+
+def _become(chosen: LaunchPlan, environment: Mapping[str, str]) -> NoReturn:
+    path = chosen.target.path
+    _restore_signals()
+    try:
+        os.execve(path, [path, *chosen.command[1:]], environment)  # noqa: S606 - no shell is the point
+    except OSError as error:
+        code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
+        raise Refusal(f"{path} cannot be executed: {error.strerror}", code=code) from None
+    except ValueError as error:
+        raise Refusal(f"{path} cannot be executed: {error}", code=EXIT_REFUSED) from None
+
+
+def _restore_signals() -> None:
+    """Give the program the signals that Python ignores for itself, as a shell would."""
+    import _signal  # type: ignore[import-not-found]  # the part of `signal` that costs nothing
+
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        number = getattr(_signal, name, None)
+        if number is not None:
+            _signal.signal(number, _signal.SIG_DFL)
+
+
+def _leave_python_path() -> None:
+    """Import nothing from the directories that are meant for the program: its `yaml.py` is not ours."""
+    users = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry} | {""}
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[:] = [entry for entry in sys.path if entry not in users or entry == here]
+
+
+def _open_closed_streams() -> list[int]:
+    """Hold the numbers of closed standard streams, lest a socket get one of them; exec closes them again."""
+    opened = []
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened.append(os.open(os.devnull, os.O_RDWR))
+    return opened
+
+
+def _misused(problem: str) -> int:
+    _say(f"aasm-run: {problem}\n")
+    return EXIT_USAGE
+
+
+def _refused(refusal: Refusal) -> str:
+    lines = [f"aasm-run: {refusal}"]
+    if refusal.tried:
+        table = [("tried", "from", "result"), *refusal.tried]
+        widths = [max(len(row[column]) for row in table) for column in (0, 1)]
+        for what, source, result in table:
+            lines.append(f"  {what:<{widths[0]}}  {source:<{widths[1]}}  {' '.join(result.split())}")
+    if refusal.remedy:
+        lines.append(f"  {refusal.remedy}")
+    return "\n".join(lines) + "\n"
+
+
+def _tell(chosen: LaunchPlan, text: str) -> None:
+    if not chosen.quiet:
+        _say(f"aasm-run: {text}\n")
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (OSError, AttributeError):
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    try:
+        os.write(2, text.encode("utf-8", "replace"))
+    except OSError:
+        # Nobody listens; the exit code says it too.
+        return
