@@ -1,6 +1,6 @@
 //! The home directory: who may see it, and the secrets in it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -135,7 +135,8 @@ impl Home {
         match linked {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => File::open(&self.root)?.sync_all(),
+            // The name becomes durable with state.db's, which SQLite makes in the same directory next.
+            Ok(()) => Ok(()),
         }
     }
 }

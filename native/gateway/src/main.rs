@@ -36,6 +36,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::audit::verify;
 use crate::start::{Failure, Options};
 
+/// Where local gateways listen when nothing else is said.
+const DEFAULT_PORT: u16 = 7391;
+
 /// The gateway of Agent Assembly: verdicts, sessions and the audit log.
 #[derive(Parser)]
 #[command(name = "aasm", version, propagate_version = false)]
@@ -76,9 +79,9 @@ enum Task {
         /// Stay in the foreground
         #[arg(long)]
         foreground: bool,
-        /// The port to listen on; 0 picks a free one
-        #[arg(long, env = "AASM_GATEWAY_PORT", default_value_t = 7391)]
-        port: u16,
+        /// The port to listen on; 0 picks a free one [default: $AASM_GATEWAY_PORT, else 7391]
+        #[arg(long)]
+        port: Option<u16>,
         /// A policy, or a directory of them [default: policies/ in the home, else the built-in starter]
         #[arg(long, value_name = "FILE|DIR")]
         policy: Option<PathBuf>,
@@ -123,9 +126,24 @@ enum AuditTask {
     },
 }
 
+/// A variable that is set to nothing is not set.
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn port_or_default(port: Option<u16>) -> Result<u16, Failure> {
+    match (port, variable("AASM_GATEWAY_PORT")) {
+        (Some(port), _) => Ok(port),
+        (None, None) => Ok(DEFAULT_PORT),
+        (None, Some(text)) => text.to_str().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+            Failure::Message(format!("AASM_GATEWAY_PORT is {}, not a port number from 0 to 65535", text.display()))
+        }),
+    }
+}
+
 impl HomeArgument {
     fn path(self) -> Result<PathBuf, Failure> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = |name| variable(name).map(PathBuf::from);
         self.home
             .or_else(|| variable("AASM_HOME"))
             .or_else(|| variable("HOME").map(|home| home.join(".aasm")))
@@ -164,8 +182,13 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
                 ));
             }
             let policy = policy.map(std::path::absolute).transpose()?;
-            let options =
-                Options { home: home.path()?, port, policy, min_enforcement: min_enforcement.into(), detached };
+            let options = Options {
+                home: home.path()?,
+                port: port_or_default(port)?,
+                policy,
+                min_enforcement: min_enforcement.into(),
+                detached,
+            };
             if foreground { start::foreground(&options) } else { start::detached(&options) }
         }
         Task::Stop { home } => status::stop(&home.path()?),

@@ -188,6 +188,8 @@ fn not_available() {
     for arguments in [&["version"][..], &["--version"]] {
         assert_eq!(stdout(&aasm(&home).args(arguments).output().unwrap()), "aasm 0.1.0\n");
     }
+    let port = aasm(&home).arg("start").env("AASM_GATEWAY_PORT", "http").output().unwrap();
+    assert_eq!(stderr(&port), "aasm: AASM_GATEWAY_PORT is http, not a port number from 0 to 65535\n");
     assert!(!home.exists());
 }
 

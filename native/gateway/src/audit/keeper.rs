@@ -1,18 +1,16 @@
 //! What the writer's thread keeps: the log, the index, and what is in the one and not yet in the other.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aasm_wire::identifier::event_millis;
 
-use super::catch_up::CatchUp;
 use super::chain::MAX_LINE;
 use super::entry::{Columns, Entry, LineType};
 use super::event::EventState;
-use super::index::{Index, Pending};
+use super::index::Pending;
+use super::indexer::{Indexer, RETRY};
 use super::log::{Batch, Log};
 use super::writer::{Append, AuditError, Disposition, Status};
 use crate::clock;
@@ -27,22 +25,15 @@ const LARGE_CHUNK: usize = 2048;
 const QUIET: Duration = Duration::from_millis(20);
 const LATEST: Duration = Duration::from_millis(500);
 
-/// How long until what failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
 /// Events that may wait for an index that is behind, before requests are refused.
 const MOST_PENDING: usize = 200_000;
 
 /// Missing lines up to this many bytes are indexed before the first request is served.
 const SMALL_GAP: u64 = 4 << 20;
 
-/// Rows between two checkpoints under load.
-const CHECKPOINT: usize = 20_000;
-
 pub struct Keeper {
     log: Log,
-    index: Option<Index>,
-    catch_up: Option<CatchUp>,
+    index: Indexer,
     status: Arc<Status>,
     /// In the log, not in the index.
     pending: Vec<Pending>,
@@ -51,8 +42,6 @@ pub struct Keeper {
     states: HashMap<String, EventState>,
     losses: HashSet<String>,
     started_millis: u64,
-    retry_at: Option<Instant>,
-    since_checkpoint: usize,
     refused: u64,
 }
 
@@ -67,54 +56,42 @@ struct Staged {
 impl Keeper {
     pub fn new(log: Log, status: Arc<Status>) -> Self {
         Self {
+            index: Indexer::new(log.directory(), Arc::clone(&status)),
             log,
-            index: None,
-            catch_up: None,
             status,
             pending: Vec::new(),
             pending_since: None,
             states: HashMap::new(),
             losses: HashSet::new(),
             started_millis: u64::try_from(clock::now_micros() / 1000).unwrap_or(0),
-            retry_at: None,
-            since_checkpoint: 0,
             refused: 0,
         }
     }
 
     /// Opens the index; a small gap is closed here, a large one in the background.
     pub fn start(&mut self) {
-        self.open_index();
-        let gap = match (&self.index, self.log.end()) {
-            (Some(index), Some((segment, end))) => match index.resume_at(self.log.directory()) {
-                Ok(Some((from, offset))) if from == segment => end.saturating_sub(offset),
-                _ => u64::MAX,
-            },
-            _ => 0,
-        };
-        while self.catch_up.is_some() && gap <= SMALL_GAP && self.retry_at.is_none() {
-            self.advance(LARGE_CHUNK);
+        self.index.open(self.log.link());
+        let end = self.log.end().unwrap_or((0, 0));
+        if self.index.gap(end).is_some_and(|gap| gap <= SMALL_GAP) {
+            while self.index.is_catching_up() {
+                self.index.advance(end, LARGE_CHUNK);
+            }
         }
     }
 
     /// How long the thread may wait for a request before it should tend to itself.
     pub fn patience(&self) -> Duration {
-        if self.retry_at.is_some() || self.status.is_in_trouble() {
+        if self.index.is_resting() || self.status.is_in_trouble() {
             RETRY
-        } else if self.catch_up.is_some() {
+        } else if self.index.is_catching_up() {
             Duration::ZERO
         } else if !self.pending.is_empty() {
             QUIET
-        } else if self.log.has_unsynced() || self.since_checkpoint > 0 {
+        } else if self.log.has_unsynced() || self.index.wants_checkpoint() {
             RETRY
         } else {
             Duration::from_secs(3600)
         }
-    }
-
-    /// Whether every event of the log can be found, so that duplicates are known.
-    fn is_exact(&self) -> bool {
-        self.index.is_some() && self.catch_up.is_none()
     }
 
     /// Writes what is new in the requests' entries, all of it with one write, and answers each request.
@@ -155,13 +132,13 @@ impl Keeper {
         }
         let link = self.log.link();
         self.status.set_head(link.seq, &link.hash);
-        if self.catch_up.is_some() {
+        if self.index.is_catching_up() {
             // These lines reach the index by way of the log.
             self.pending.clear();
         } else if !self.pending.is_empty() && self.pending_since.is_none() {
             self.pending_since = Some(Instant::now());
         }
-        if self.status.is_in_trouble() && self.retry_at.is_none() {
+        if self.status.is_in_trouble() && !self.index.is_resting() {
             tracing::info!("the audit log can be written again; {} requests were refused", self.refused);
             self.refused = 0;
             self.status.set_trouble(None);
@@ -192,7 +169,7 @@ impl Keeper {
         if self.states.len() > MOST_PENDING {
             return Err(AuditError::Busy);
         }
-        if !self.is_exact() && append.entries.iter().any(|entry| !self.is_surely_new(entry)) {
+        if !self.index.is_exact() && append.entries.iter().any(|entry| !self.is_surely_new(entry)) {
             return Err(AuditError::Rebuilding);
         }
         append.entries.iter().map(|entry| self.stage(entry, batch, staged, micros, time)).collect()
@@ -224,13 +201,13 @@ impl Keeper {
         let mut before = None;
         if let Some(event_id) = entry.columns.event_id.as_deref() {
             if entry.line_type == LineType::Loss {
-                if self.losses.contains(event_id) || self.ask(|index| index.has_loss(event_id))?.unwrap_or(false) {
+                if self.losses.contains(event_id) || self.index.has_loss(event_id)? {
                     return Ok(Disposition::Duplicate { begin: None });
                 }
             } else {
                 before = match self.states.get(event_id) {
                     Some(state) => Some(state.clone()),
-                    None => self.ask(|index| index.event(event_id))?.flatten(),
+                    None => self.index.event(event_id)?,
                 };
                 if let Some(disposition) = before.as_ref().and_then(|state| state.contradiction(entry)) {
                     return Ok(disposition);
@@ -253,23 +230,16 @@ impl Keeper {
         Ok(Disposition::Written { seq })
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Index) -> rusqlite::Result<T>) -> Result<Option<T>, AuditError> {
-        let answer = self.index.as_ref().map(question).transpose();
-        answer.map_err(|error| AuditError::Storage { full: false, message: format!("the audit index fails: {error}") })
-    }
-
     /// What is done between requests: index, catch up, sync, see whether what failed works again.
     pub fn tend(&mut self, idle: bool, asked: bool) {
         let settled = idle && self.pending.is_empty();
-        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
-            self.retry_at = None;
-            if self.index.is_none() {
-                self.open_index();
-            }
-        }
-        if self.retry_at.is_none() {
-            if self.catch_up.is_some() {
-                self.advance(if idle { LARGE_CHUNK } else { CHUNK });
+        self.index.retry(self.log.link());
+        if !self.index.is_resting() {
+            if self.index.is_catching_up() {
+                let end = self.log.end().unwrap_or((0, 0));
+                if self.index.advance(end, if idle { LARGE_CHUNK } else { CHUNK }) {
+                    self.forget_pending();
+                }
             } else {
                 let due = self.pending_since.is_some_and(|since| since.elapsed() >= LATEST);
                 if asked || idle || due || self.pending.len() >= CHUNK {
@@ -282,73 +252,15 @@ impl Keeper {
                 self.try_writing();
             }
             if let Err(error) = self.log.sync() {
-                tracing::error!("the audit log cannot be synced: {error}");
+                self.status.set_trouble(Some(format!("the audit log cannot be synced: {error}")));
             }
         }
-        let checkpoint = self.since_checkpoint >= CHECKPOINT || (settled && self.since_checkpoint > 0);
-        if let Some(index) = self.index.as_ref().filter(|_| checkpoint) {
-            self.since_checkpoint = 0;
-            if let Err(error) = index.checkpoint() {
-                tracing::warn!("the audit index cannot be checkpointed: {error}");
-            }
-        }
-    }
-
-    fn open_index(&mut self) {
-        let opened = Index::open(self.log.directory(), self.log.link()).map_err(io::Error::other);
-        let opened = opened.and_then(|index| {
-            let from = index.resume_at(self.log.directory())?.filter(|_| index.through() < self.log.link().seq);
-            let catch_up = from.map(|(first, offset)| CatchUp::begin(self.log.directory(), first, offset));
-            Ok((catch_up.transpose()?, index))
-        });
-        match opened {
-            Ok((catch_up, index)) => {
-                self.status.indexed_through.store(index.through(), Ordering::Release);
-                self.status.rebuilding.store(catch_up.is_some(), Ordering::Release);
-                self.catch_up = catch_up;
-                self.index = Some(index);
-            }
-            Err(error) => self.index_failed(&error),
-        }
-    }
-
-    /// One chunk of catching up.
-    fn advance(&mut self, most: usize) {
-        let (Some(catch_up), Some(index)) = (&mut self.catch_up, &mut self.index) else { return };
-        let end = self.log.end().unwrap_or((0, 0));
-        let taken = catch_up.read(end, most).and_then(|lines| {
-            index.take(&lines).map_err(io::Error::other)?;
-            Ok(lines.len())
-        });
-        match taken {
-            Ok(count) => {
-                self.since_checkpoint += count;
-                self.status.indexed_through.store(index.through(), Ordering::Release);
-                if count == 0 {
-                    self.catch_up = None;
-                    self.forget_pending();
-                    self.status.rebuilding.store(false, Ordering::Release);
-                    tracing::info!("the audit index holds the log through line {}", self.log.link().seq);
-                }
-            }
-            Err(error) => {
-                // The chunk was read but not taken: begin again from where the index stands.
-                self.index = None;
-                self.catch_up = None;
-                self.index_failed(&error);
-            }
-        }
+        self.index.checkpoint(settled);
     }
 
     fn index_pending(&mut self) {
-        let Some(index) = self.index.as_mut().filter(|_| !self.pending.is_empty()) else { return };
-        match index.take(&self.pending) {
-            Ok(()) => {
-                self.since_checkpoint += self.pending.len();
-                self.status.indexed_through.store(index.through(), Ordering::Release);
-                self.forget_pending();
-            }
-            Err(error) => self.index_failed(&io::Error::other(error)),
+        if !self.pending.is_empty() && self.index.take(&self.pending) {
+            self.forget_pending();
         }
     }
 
@@ -357,13 +269,6 @@ impl Keeper {
         self.pending_since = None;
         self.states.clear();
         self.losses.clear();
-    }
-
-    fn index_failed(&mut self, error: &io::Error) {
-        tracing::error!("the audit index cannot be written: {error}");
-        self.status.set_trouble(Some(format!("the audit index cannot be written: {error}")));
-        self.status.rebuilding.store(!self.is_exact(), Ordering::Release);
-        self.retry_at = Some(Instant::now() + RETRY);
     }
 
     /// Storage failed earlier and nobody writes: a line of our own shows whether it works again.
@@ -385,11 +290,9 @@ impl Keeper {
         if let Err(error) = self.log.close() {
             tracing::error!("the audit log cannot be synced: {error}");
         }
-        if self.catch_up.is_none() {
+        if !self.index.is_catching_up() {
             self.index_pending();
         }
-        if let Some(Err(error)) = self.index.as_ref().map(Index::checkpoint) {
-            tracing::warn!("the audit index cannot be checkpointed: {error}");
-        }
+        self.index.checkpoint(true);
     }
 }

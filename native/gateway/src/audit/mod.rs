@@ -6,6 +6,7 @@ pub mod entry;
 mod event;
 pub mod head;
 pub mod index;
+mod indexer;
 mod keeper;
 pub mod log;
 pub mod query;
