@@ -48,7 +48,7 @@ class Invocation(NamedTuple):
 class ChokePoint(NamedTuple):
     """One method of one class through which tool calls pass; `awaited` when it is to be awaited.
 
-    `read(instance, args, kwargs)` says what the call is; `refuse(invocation, message)` makes the result with which the
+    `read(instance, args, kwargs)` says what the call is; `refuse(invocation, reason)` makes the result with which the
     framework shows a refusal to the model. `entrance` marks a method that leads to the others and needs a verdict only
     where a subclass does its own work in it; `passes_on(cls)` names the classes whose override is known not to.
     """
@@ -283,7 +283,7 @@ class _Layer:
         cause = cleared.cause
         if self.owner.interceptor.on_deny == "refuse":
             try:
-                return self.point.refuse(opened.invocation, f"Blocked by policy: {cleared.verdict.reason}")
+                return self.point.refuse(opened.invocation, cleared.verdict.reason)
             except Exception as error:  # noqa: BLE001 - there is no refusal then, but there is an error to raise
                 cause = error
         blocked = blocked_error(opened.call, cleared.verdict)

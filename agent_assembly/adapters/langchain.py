@@ -135,11 +135,11 @@ def _text_field(tool: Any) -> str:
     return "input"
 
 
-def _refuse(invocation: Invocation, message: str) -> Any:
+def _refuse(invocation: Invocation, reason: str) -> Any:
     if invocation.call_id is None:
-        return message
+        return reason
     return sys.modules["langchain_core.messages.tool"].ToolMessage(
-        message, tool_call_id=invocation.call_id, name=invocation.tool, status="error"
+        reason, tool_call_id=invocation.call_id, name=invocation.tool, status="error"
     )
 
 

@@ -133,7 +133,7 @@ class TestEveryAgent:
         )
         result = RUNS[run](agent)
         assert not witness.exists()
-        assert result["messages"][-1].content == "done: Blocked by policy: ask a person"
+        assert result["messages"][-1].content == "done: ask a person"
         assert [(answer.status, answer.tool_call_id) for answer in answers(result)] == [("error", "call-0-0")]
         assert interceptor.account == [("add", "refused")]
 
@@ -393,7 +393,7 @@ def test_a_tool_that_ends_the_run_can_be_refused(run: str, witness: Path, interc
     interceptor.on_deny = "refuse"
     for kind in AGENTS.keys() - {"StateGraph"}:
         result = RUNS[run](AGENTS[kind](model_calling(("answer", {"text": "a"})), [answer]))
-        assert result["messages"][-1].content == "Blocked by policy: ask a person"
+        assert result["messages"][-1].content == "ask a person"
         assert not witness.exists()
 
 

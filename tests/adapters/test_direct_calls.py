@@ -96,7 +96,7 @@ class TestEveryWay:
         interceptor.on_deny = "refuse"
         answer = WAYS[way](writing_tool(kind, witness), {"text": "hello"})
         assert not witness.exists()
-        assert answer == "Blocked by policy: ask a person"
+        assert answer == "ask a person"
         assert interceptor.account == [("write", "refused")]
 
     def test_observing_lets_a_denied_call_run(self, way: str, kind: str, witness: Path, interceptor: Any) -> None:
@@ -120,7 +120,7 @@ def test_the_models_call_id_is_the_calls_own(way: str, witness: Path, intercepto
     refused = WAYS[way](made, CALL)
     assert isinstance(refused, ToolMessage)
     assert (refused.status, refused.tool_call_id, refused.name) == ("error", "call-7", "write")
-    assert refused.content == "Blocked by policy: ask a person"
+    assert refused.content == "ask a person"
     assert [call.call_id for call in interceptor.calls] == ["call-7", "call-7"]
     assert interceptor.arguments() == [{"text": "hello"}] * 2
 
@@ -247,7 +247,7 @@ def test_the_result_of_a_tool_with_an_artifact_can_be_a_refusal(interceptor: Any
         """Draw."""
         return text, b"picture"
 
-    assert draw.invoke("a") == "Blocked by policy: not here"
+    assert draw.invoke("a") == "not here"
     refused = draw.invoke({"name": "draw", "args": {"text": "a"}, "id": "call-1", "type": "tool_call"})
     assert (refused.status, refused.artifact) == ("error", None)
 
