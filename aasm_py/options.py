@@ -100,6 +100,8 @@ def parse_options(words: Sequence[str]) -> Options:
         options.settings[row.name] = value
     if "no_start" in options.flags:
         options.settings["auto_start"] = False
+    if "json" in options.flags and "explain" not in options.flags:
+        raise UsageError("--json goes with --explain")
     options.command = tuple(words[index:])
     return options
 

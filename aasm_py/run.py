@@ -47,6 +47,9 @@ def main() -> int:
         return refusal.code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with us, the program does not run ungoverned
+        _say(f"aasm-run: unexpected, please report it: {type(error).__name__}: {' '.join(str(error).split())}\n")
+        return EXIT_REFUSED
     finally:
         for descriptor in opened:
             os.close(descriptor)
@@ -55,11 +58,7 @@ def main() -> int:
 def explain(words: Sequence[str], as_json: bool = False) -> int:
     """Show what `aasm-run` would do with `words`; return its exit code."""
     try:
-        options = parse_options(words)
-        if as_json:
-            options.flags.add("json")
-        options.flags.add("explain")
-        return _run(options)
+        return _run(parse_options(["--explain", *(["--json"] if as_json else []), *words]))
     except UsageError as error:
         return _misused(str(error))
     except Refusal as refusal:

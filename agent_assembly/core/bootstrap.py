@@ -61,7 +61,7 @@ def _treat_children(environ: MutableMapping[str, str], directory: str) -> None:
     if children == "strict":
         from agent_assembly.core.children import refuse_ungoverned_children
 
-        refuse_ungoverned_children()
+        refuse_ungoverned_children(environ, directory)
 
 
 def _leave_children_alone(environ: MutableMapping[str, str], directory: str) -> None:

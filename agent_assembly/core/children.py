@@ -17,18 +17,26 @@ from agent_assembly.core.target import YES, Files, examine
 from agent_assembly.exceptions import AssemblyError
 
 _unrestricted: set[int] = set()
-_installed = False
+# What each child must be given, as it was when the program began: what the program does to its own environment later
+# is no way out.
+_required: dict[str, str] = {}
+_bootstrap = ""
+_REQUIRED_NAMES = ("AASM_RUN_ID", "AASM_GATEWAY_URL", "AASM_ENFORCEMENT_MODE", "AASM_CHILDREN")
 
 
 class UngovernedChildError(AssemblyError, PermissionError):
     """A child process was refused because nothing in it would be governed."""
 
 
-def refuse_ungoverned_children() -> None:
-    """Refuse, from now on, every child process that cannot be governed. Idempotent."""
-    global _installed
-    if not _installed:
-        _installed = True
+def refuse_ungoverned_children(environ: Mapping[str, str], bootstrap: str) -> None:
+    """Refuse, from now on, every child that cannot be governed, or that is not given what `environ` has. Idempotent.
+
+    `bootstrap` is the directory that has to be on a child's PYTHONPATH.
+    """
+    global _bootstrap
+    if not _bootstrap:
+        _bootstrap = bootstrap
+        _required.update({name: environ[name] for name in _REQUIRED_NAMES if name in environ})
         sys.addaudithook(_audit)
 
 
@@ -58,12 +66,11 @@ def ungoverned(command: Sequence[str], environment: Mapping[str, str] | None) ->
     """Say why nothing in `command` would be governed; empty text when it would be."""
     if not command:
         return "it is run by a shell, which can start anything"
-    own = dict(os.environ)
-    given = own if environment is None else environment
-    for name in ("AASM_RUN_ID", "AASM_GATEWAY_URL", "AASM_ENFORCEMENT_MODE", "AASM_CHILDREN"):
-        if name in own and given.get(name) != own[name]:
+    given = os.environ if environment is None else environment
+    for name in _REQUIRED_NAMES:
+        if given.get(name) != _required.get(name):
             return f"its environment lacks {name}, or changes it"
-    if own.get("PYTHONPATH", "").split(os.pathsep)[0] not in given.get("PYTHONPATH", "").split(os.pathsep):
+    if _bootstrap not in given.get("PYTHONPATH", "").split(os.pathsep):
         return "its PYTHONPATH lacks the bootstrap"
     target = examine(command, given, Files())
     if target.kind == "missing":

@@ -109,8 +109,12 @@ class Governor(GovernanceInterceptor):
         call.attempt = instance.attempt(call)
         if call.args_json is not None:
             call.digest = digest(call.tool, instance.settings.agent_id, call.server, call.args_json)
-        verdict = self._posture(instance, self._decide(instance, call))
-        verdict = self._keep(instance, call, verdict)
+        try:
+            verdict = self._keep(instance, call, self._posture(instance, self._decide(instance, call)))
+        except BaseException:
+            # Ctrl-C while it waits: the body will not run, and a begin that was written gets its end.
+            self.after_tool(call, Outcome("cancelled"))
+            raise
         call.began_ns = time.monotonic_ns()
         return verdict
 

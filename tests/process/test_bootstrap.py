@@ -266,10 +266,14 @@ STRICT = """
             "spawn": lambda: os.posix_spawn("/bin/echo", ["echo", "ran"], os.environ),
             "exec": lambda: os.execv("/bin/echo", ["echo", "ran"]),
             "elsewhere": lambda: subprocess.run([sys.executable, "-c", "1"], env={{**os.environ, "AASM_RUN_ID": "x"}}),
+            "weaker": lambda: subprocess.run(
+                [sys.executable, "-c", "1"], env={{**os.environ, "AASM_ENFORCEMENT_MODE": "observe"}}
+            ),
             "governed": lambda: subprocess.run([sys.executable, "-c", {code!r}]),
             "env": lambda: subprocess.run(["env", "A=1", sys.executable, "-c", {code!r}]),
             "missing": lambda: subprocess.run(["no-such-command"]),
             "spawned": lambda: spawned(),
+            "own environment": lambda: (os.environ.pop("AASM_RUN_ID"), subprocess.run([sys.executable, "-c", "1"])),
         }}.items():
             try:
                 start()
@@ -282,11 +286,16 @@ def test_strict_refuses_the_children_that_cannot_be_governed(launch: Launch, wor
     """Where they would be started, with an exception that says why; those that can be governed start."""
     (work / "agent.py").write_text(textwrap.dedent(STRICT).format(code=WHETHER_GOVERNED))
     result = launch(python, "agent.py", options=["--children", "strict"])
-    refused = ["isolated", "emptied", "no python", "shell", "system", "spawn", "exec", "elsewhere"]
+    refused = ["isolated", "emptied", "no python", "shell", "system", "spawn", "exec", "elsewhere", "weaker"]
     expected = [f"{what} UngovernedChildError" for what in refused]
-    assert result.stdout.splitlines() == [*expected, "governed", "governed", "missing FileNotFoundError", "governed"], (
-        result.stderr
-    )
+    assert result.stdout.splitlines() == [
+        *expected,
+        "governed",
+        "governed",
+        "missing FileNotFoundError",
+        "governed",
+        "own environment UngovernedChildError",
+    ], result.stderr
 
 
 def test_a_program_that_drops_the_bootstrap_for_its_child_is_not_hindered(launch: Launch, python: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.gateway import clean_environment
 
+from .conftest import Launch
+
 NAMES = ("json", "yaml", "httpx", "typing_extensions", "logging", "anyio")
 
 PROGRAM = """
@@ -58,6 +60,24 @@ def test_each_gets_its_own(python: str, directory: Path, how: str, before: str) 
     words = {"script": ["agent.py"], "-m": ["-m", "agent"], "-c": ["-c", code]}[how]
     result = run(python, *words, cwd=directory)
     assert (result.stdout, result.stderr) == ("fine\n", "")
+
+
+def test_in_a_run(launch: Launch, python: str, work: Path) -> None:
+    """At the first framework's import the SDK comes to life beside such files, and calls nobody's attention to it."""
+    for name in NAMES:
+        (work / f"{name}.py").write_text("WHOSE = 'mine'\n")
+    (work / "langgraph").mkdir()
+    (work / "langgraph" / "__init__.py").touch()
+    (work / "langgraph" / "errors.py").write_text(
+        "class GraphBubbleUp(Exception): ...\nclass ParentCommand(GraphBubbleUp): ...\n"
+    )
+    (work / "agent.py").write_text(
+        "import langgraph.errors, json, logging, httpx, yaml, sys\n"
+        "print('agent_assembly.core.assembly' in sys.modules)\n"
+        "print(json.WHOSE, logging.WHOSE, httpx.WHOSE, yaml.WHOSE)\n"
+    )
+    result = launch(python, "agent.py")
+    assert (result.stdout, result.stderr) == ("True\nmine mine mine mine\n", "")
 
 
 def test_a_script_with_the_name_of_a_dependency(python: str, directory: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.gateway import Gateway, clean_environment
-from support.interpreters import environment, other_supported
+from support.interpreters import cache_directory, environment, other_supported
 from support.programs import program
 
 from .conftest import WHETHER_GOVERNED, Launch
@@ -283,9 +283,10 @@ def test_a_shim_leads_to_a_governed_program(launch: Launch, work: Path, python: 
 
 def test_uv_run_leads_to_a_governed_program(launch: Launch, python: str) -> None:
     """`aasm-run uv run python …` is governed when the project's environment holds the SDK."""
-    uv = shutil.which("uv")
+    built_with = sorted(cache_directory().glob("tools-*/bin/uv"))
+    uv = shutil.which("uv") or (str(built_with[-1]) if built_with else None)
     if uv is None:
-        pytest.skip("uv is not on PATH")
+        pytest.skip("uv is neither on PATH nor among the build's tools")
     result = launch(
         uv, "run", "--no-project", "--offline", "--python", python, python, "-c", WHETHER_GOVERNED, timeout=120
     )

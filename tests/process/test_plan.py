@@ -88,6 +88,7 @@ def test_two_dashes_end_the_options() -> None:
         (["--agent-id", "a b"], r"agent_id \(from --agent-id\) must match"),
         (["--mode", "fast"], "mode must be one of: auto, ebpf, proxy, sdk-only"),
         (["--enforcement-mode=hard"], "enforcement_mode must be one of: enforce, observe, disabled"),
+        (["--json"], "--json goes with --explain"),
         (["--frobnicate"], "see aasm-run --help"),
     ],
 )

@@ -13,12 +13,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import agent_assembly
 from support.gateway import clean_environment
 
 PACKAGES = ("agent_assembly", "aasm_py")
+UNUSED_SECONDS = 24 * 3600
 SUPPORTED = ((3, 10), (3, 11), (3, 12), (3, 13), (3, 14))
 
 
@@ -73,7 +75,10 @@ def environment(version: tuple[int, int], *, with_sdk: bool) -> Path:
     key = hashlib.sha256(f"{base} {with_sdk} {_fingerprint(source) if with_sdk else ''}".encode()).hexdigest()[:16]
     directory = cache_directory() / f"process-{version[0]}.{version[1]}-{key}"
     python = directory / "bin" / "python"
-    if not python.exists():
+    if python.exists():
+        directory.touch()
+    else:
+        _forget_unused(f"process-{version[0]}.{version[1]}-*")
         cache_directory().mkdir(parents=True, exist_ok=True)
         # Made aside and moved into place: tests of several Pythons may want it at the same moment.
         with tempfile.TemporaryDirectory(dir=cache_directory()) as aside:
@@ -90,6 +95,13 @@ def environment(version: tuple[int, int], *, with_sdk: bool) -> Path:
             except OSError:
                 assert python.exists(), f"{directory} was not made"
     return python
+
+
+def _forget_unused(pattern: str) -> None:
+    """Remove the environments of older wheels."""
+    for directory in cache_directory().glob(pattern):
+        if time.time() - directory.stat().st_mtime > UNUSED_SECONDS:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _fingerprint(source: Path) -> str:
