@@ -190,7 +190,7 @@ def _plain(text: str) -> str:
 
 def _diagnostic(row: Mapping[str, Any]) -> str:
     place = ":".join(str(row[name]) for name in ("file", "line", "column") if row.get(name))
-    suggestion = f" ({row['suggestion']})" if row.get("suggestion") else ""
+    suggestion = f" (did you mean `{row['suggestion']}`?)" if row.get("suggestion") else ""
     return f"{place}: {row.get('message', '')}{suggestion}"
 
 

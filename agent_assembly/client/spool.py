@@ -57,22 +57,23 @@ class Segment:
         self.ends_owed = 0
         self.descriptor = -1
         _claim(path)
+        # It gets its name once it is locked: without the lock it would be anyone's to adopt.
+        self.path = path + ".new"
         try:
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError:
-            _unclaim(path)
-            raise
-        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            self.descriptor = os.open(self.path, flags, 0o600)
             fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(self.descriptor).st_nlink == 0:
-                # Between its creation and the lock, someone took it for an orphan and deleted it.
-                raise BlockingIOError(errno.EAGAIN, "it was adopted")
             _allocate(self.descriptor, size)
             start = MAGIC + frame(header)
             _write_at(self.descriptor, start, 0)
+            os.rename(self.path, path)
         except OSError:
-            self.discard()
+            if self.descriptor >= 0:
+                os.unlink(self.path)
+                os.close(self.descriptor)
+            _unclaim(path)
             raise
+        self.path = path
         self.written = self.shipped = len(start)
 
     def room(self) -> int:

@@ -301,6 +301,9 @@ class StandardTransport(Transport):
             connection = self._take(deadline)
             connection.http.request(method, self._prefix + path, body=body, headers=dict(headers))
             response = connection.http.getresponse()
+            if connection.socket.ended:
+                # `http.client` takes the end of the connection for the end of the headers.
+                raise malformed(self._url, "half an answer")
             content = _bounded(iter(lambda: response.read(65536), b""), self._url)
             if response.length:
                 raise malformed(self._url, f"an answer that lacks its last {response.length} bytes")
@@ -374,6 +377,8 @@ class _TimedSocket:
     def __init__(self, inner: Any, deadline: _Deadline) -> None:
         self._inner = inner
         self.deadline = deadline
+        # Whether the peer has closed, as far as was read.
+        self.ended = False
 
     def _timed(self) -> Any:
         self._inner.settimeout(self.deadline.remaining())
@@ -388,7 +393,9 @@ class _TimedSocket:
         return bytes(self._timed().recv(size))
 
     def recv_into(self, buffer: Any) -> int:
-        return int(self._timed().recv_into(buffer))
+        size = int(self._timed().recv_into(buffer))
+        self.ended = self.ended or not size
+        return size
 
     def makefile(self, *_: Any) -> Any:
         return io.BufferedReader(_RawReader(self))

@@ -199,7 +199,9 @@ TABLE: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), TABLE, ids=[f"{i}-{type(v).__name__}" for i, (v, _) in enumerate(TABLE)])
+@pytest.mark.parametrize(
+    ("value", "expected"), TABLE, ids=[f"{i}-{type(v).__name__}" for i, (v, _) in enumerate(TABLE)]
+)
 def test_the_table_of_the_contract(value: Any, expected: str) -> None:
     """Each row of the contract's table, at the top and inside other values."""
     assert form(value) == expected
@@ -259,7 +261,9 @@ def random_value(source: random.Random, depth: int = 0) -> Any:
         lambda: source.choice([None, True, False, 0, 1, -1, 1.0, 0.0, "", "a", "$", "$a", "$int", "\u2028", "\x01"]),
         lambda: source.randint(-(2**70), 2**70),
         lambda: source.uniform(-1e300, 1e300),
-        lambda: "".join(chr(source.choice([source.randrange(0xD800), source.randrange(0xE000, 0x110000)])) for _ in "ab"),
+        lambda: "".join(
+            chr(source.choice([source.randrange(0xD800), source.randrange(0xE000, 0x110000)])) for _ in "ab"
+        ),
         lambda: source.randbytes(source.randrange(4)),
     ]
     if depth > 4:
@@ -317,7 +321,7 @@ def test_the_bound_counts_the_form_exactly() -> None:
     """A form of exactly the bound passes, one byte more is too large, whatever the value is made of."""
     values = ["x" * 500, "é" * 200, "\x00" * 100, [1] * 300, {str(i): i for i in range(80)}, [[]] * 100, 1 << 3000]
     values += [[], {}, (), set(), [()] * 50, {"a": {}}, [{}, [], [[]]], {(): ()}, Model(name="")]
-    values += [{i: None for i in range(50)}, {"$": b"x"}, set(range(60)), [Plain(1)] * 9, decimal.Decimal("1e300")]
+    values += [dict.fromkeys(range(50)), {"$": b"x"}, set(range(60)), [Plain(1)] * 9, decimal.Decimal("1e300")]
     for value in values:
         size = len(canonical_bytes(value))
         assert canonical_bytes(value, size)
@@ -389,7 +393,7 @@ def test_an_enum_of_itself_ends() -> None:
 
 def test_collapsing_keys_hide_nothing() -> None:
     """Two keys that would become one by replacing lone surrogates make the mapping opaque."""
-    assert form({"\ud800": 1, "\udfff": 2}) == '{"$opaque":"builtins.dict"}'
+    assert form(dict.fromkeys(["\ud800", "\udfff"], 1)) == '{"$opaque":"builtins.dict"}'
     assert form({"\ud800": 1}) == '{"\ufffd":1}'
 
 
@@ -420,12 +424,19 @@ def tattle(name: str) -> Callable[..., Any]:
     return method
 
 
-SPECIAL = """__repr__ __str__ __getattr__ __getattribute__ __iter__ __len__ __eq__ __hash__ __bool__ __contains__ __getitem__
-__format__ __bytes__ __int__ __float__ __index__ __dir__ __lt__ __le__ __gt__ __ge__ __ne__ __call__ __reduce__ __fspath__
-__reduce_ex__ __sizeof__ __copy__ __deepcopy__ __length_hint__ __reversed__ __missing__ __next__ __enter__ __complex__
-__buffer__ __instancecheck__ __subclasscheck__ __neg__ __abs__ __add__ __sub__ __and__ __rshift__ __round__ __trunc__
-__mod__ __getstate__ __get__ __aiter__ __await__ __json__ items keys values get copy encode decode isoformat tobytes
-utcoffset isascii startswith replace join bit_length hex as_tuple model_dump dict conjugate is_integer""".split()
+# fmt: off
+SPECIAL = [
+    "__repr__", "__str__", "__getattr__", "__getattribute__", "__iter__", "__len__", "__eq__", "__hash__",
+    "__bool__", "__contains__", "__getitem__", "__format__", "__bytes__", "__int__", "__float__", "__index__",
+    "__dir__", "__lt__", "__le__", "__gt__", "__ge__", "__ne__", "__call__", "__reduce__", "__fspath__",
+    "__reduce_ex__", "__sizeof__", "__copy__", "__deepcopy__", "__length_hint__", "__reversed__", "__missing__",
+    "__next__", "__enter__", "__complex__", "__buffer__", "__instancecheck__", "__subclasscheck__", "__neg__",
+    "__abs__", "__add__", "__sub__", "__and__", "__rshift__", "__round__", "__trunc__", "__mod__", "__getstate__",
+    "__get__", "__aiter__", "__await__", "__json__", "items", "keys", "values", "get", "copy", "encode", "decode",
+    "isoformat", "tobytes", "utcoffset", "isascii", "startswith", "replace", "join", "bit_length", "hex",
+    "as_tuple", "model_dump", "dict", "conjugate", "is_integer",
+]
+# fmt: on
 
 
 def hostile_namespace() -> dict[str, Any]:
@@ -579,7 +590,7 @@ def test_dataclasses_with_code_of_their_own() -> None:
 
     @dataclasses.dataclass
     class Guarded:
-        x: Any = Descriptor()
+        x: Any = Descriptor()  # noqa: RUF009 - a descriptor is meant to be shared
         y: int = 2
         __getattribute__ = tattle("__getattribute__")
 
@@ -635,7 +646,7 @@ def test_slots_that_hold_nothing_are_left_out() -> None:
 
 
 def test_changing_values_are_read_without_harm() -> None:
-    """Containers that another thread changes meanwhile give valid JSON, an opaque value, or too much; never an error."""
+    """Containers that another thread changes meanwhile give valid JSON, something opaque, or too much; no error."""
     table: dict[Any, Any] = {str(i): [i] for i in range(100)}
     items: list[Any] = list(range(100))
     group: set[int] = set(range(100))
@@ -669,8 +680,7 @@ def test_a_growing_list_ends_at_the_bound() -> None:
     try:
         began = time.monotonic()
         with pytest.raises(ArgumentsTooLarge):
-            for _ in range(10_000):
-                canonical_bytes(items, 200_000)
+            [canonical_bytes(items, 200_000) for _ in range(10_000)]
         assert time.monotonic() - began < 20
     finally:
         stop.set()
@@ -698,7 +708,7 @@ def test_clean_text_is_plain_text() -> None:
 
 
 def test_a_call_captures_whatever_it_is_given(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Capturing a call raises nothing: names are cleaned, and a directory without a name in UTF-8, or gone, is no error."""
+    """Capturing a call raises nothing: names are cleaned, a directory may lack a name in UTF-8, or be gone."""
     odd = os.fsencode(tmp_path) + b"/\xff\xfe"
     os.mkdir(odd)
     monkeypatch.chdir(os.fsdecode(odd))

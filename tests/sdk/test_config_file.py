@@ -184,9 +184,7 @@ def test_a_file_that_others_can_write_is_refused(file: Path, mode: int) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o644])
-def test_a_file_that_others_can_read_is_warned_about(
-    file: Path, mode: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_others_can_read_is_warned_about(file: Path, mode: int, capsys: pytest.CaptureFixture[str]) -> None:
     """It may hold the API key: one line on standard error, and the settings apply."""
     file.chmod(mode)
     assert read(file, "agent_id: a\n")["agent_id"][0] == "a"

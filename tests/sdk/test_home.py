@@ -85,7 +85,7 @@ def test_a_directory_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> 
     """A file in the way, and a file system that refuses, are named with a remedy."""
     (tmp_path / "file").touch(mode=0o600)
     for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere/x")):
-        with pytest.raises(ConfigurationError, match="cannot be made: .*; set AASM_HOME to a directory of yours"):
+        with pytest.raises(ConfigurationError, match=r"cannot be made: .*; set AASM_HOME to a directory of yours"):
             ensure_directory(str(path), "spool")
     with pytest.raises(ConfigurationError):
         ensure_directory("", "spool")

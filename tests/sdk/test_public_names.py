@@ -49,9 +49,14 @@ OURS = {
     "resolve_settings",
     "spawn_context",
 }
-HEAVY = """typing dataclasses enum re json pathlib logging inspect threading subprocess importlib.metadata typing_extensions
-http ssl socket argparse contextlib functools collections httpx httpcore yaml asyncio concurrent hashlib pydantic psutil rich
-typer""".split()
+# fmt: off
+HEAVY = [
+    "typing", "dataclasses", "enum", "re", "json", "pathlib", "logging", "inspect", "threading", "subprocess",
+    "importlib.metadata", "typing_extensions", "http", "ssl", "socket", "argparse", "contextlib", "functools",
+    "collections", "httpx", "httpcore", "yaml", "asyncio", "concurrent", "hashlib", "pydantic", "psutil", "rich",
+    "typer",
+]
+# fmt: on
 
 
 def python(program: str) -> str:
@@ -89,7 +94,9 @@ def test_dir_lists_what_is_not_loaded_yet() -> None:
 
 def test_a_star_import_brings_all_of_them() -> None:
     """`from agent_assembly import *` binds exactly the public names."""
-    program = "before = set(globals()); from agent_assembly import *\nprint(*sorted(set(globals()) - before - {'before'}))"
+    program = (
+        "before = set(globals()); from agent_assembly import *\nprint(*sorted(set(globals()) - before - {'before'}))"
+    )
     assert set(python(program).split()) | {"__version__"} == set(agent_assembly.__all__)
 
 
@@ -115,7 +122,8 @@ def test_exceptions_cost_only_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["agent_assembly", "agent_assembly.core.settings", "agent_assembly.core.home", "agent_assembly.core.proof"]
+    "module",
+    ["agent_assembly", "agent_assembly.core.settings", "agent_assembly.core.home", "agent_assembly.core.proof"],
 )
 def test_light_modules_stay_light(module: str) -> None:
     """What runs before the user's program imports none of the modules that make a start slow."""
@@ -131,7 +139,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 
 def test_closed_sets_are_types() -> None:
-    """The values that settings, verdicts and records take are Literals, equal to the tables that are checked at run time."""
+    """The values that settings, verdicts and records take are Literals, equal to what is checked at run time."""
     from typing import get_args
 
     from agent_assembly import types

@@ -27,7 +27,7 @@ def compiled(source: str) -> dict[str, Any]:
     assert package is not None
     file = descriptor_pb2.FileDescriptorProto(name="spool.proto", package=package[1], syntax="proto3")
     enums = set(re.findall(r"enum (\w+)", source))
-    for kind, name, body in re.findall(r"(message|enum) (\w+) \{(.*?)\}", source, re.S):
+    for kind, name, body in re.findall(r"(message|enum) (\w+) \{(.*?)\}", source, re.DOTALL):
         if kind == "enum":
             enum = file.enum_type.add(name=name)
             for value, number in re.findall(r"(\w+) = (\d+);", body):
@@ -37,7 +37,7 @@ def compiled(source: str) -> dict[str, Any]:
         for repeated, type_name, field_name, number in re.findall(r"(repeated )?(\w+) (\w+) = (\d+);", body):
             field = message.field.add(name=field_name, number=int(number), label=3 if repeated else 1)
             scalar = f"TYPE_{type_name.upper()}"
-            if scalar in descriptor_pb2.FieldDescriptorProto.Type.keys():
+            if scalar in descriptor_pb2.FieldDescriptorProto.Type.keys():  # noqa: SIM118 - no mapping
                 field.type = descriptor_pb2.FieldDescriptorProto.Type.Value(scalar)
             else:
                 field.type = 14 if type_name in enums else 11
@@ -90,8 +90,10 @@ VERDICT = Verdict(
 def test_the_compiler_of_this_test_knows_the_whole_file() -> None:
     """Every message and every field of spool.proto is in the descriptors that the tests compare with."""
     fields = sum(len(cls.DESCRIPTOR.fields) for cls in MESSAGES.values())
-    assert fields == len(re.findall(r"^  [\w ]+ = \d+;", PROTO.read_text(), re.M)) - 4  # four values of the enum
-    assert set(MESSAGES) == set(re.findall(r"^message (\w+)", PROTO.read_text(), re.M))
+    assert (
+        fields == len(re.findall(r"^  [\w ]+ = \d+;", PROTO.read_text(), re.MULTILINE)) - 4
+    )  # four values of the enum
+    assert set(MESSAGES) == set(re.findall(r"^message (\w+)", PROTO.read_text(), re.MULTILINE))
 
 
 def test_a_segment_header_round_trips() -> None:
@@ -144,7 +146,9 @@ def test_a_begin_round_trips() -> None:
 def test_what_is_missing_is_empty() -> None:
     """None is the empty value of its field, for arguments too large to be represented as well."""
     made = ToolCall(tool="t", framework="f", arguments={"a": "x" * 100}, limit=10)
-    begin = decoded("Record", records.begin_record(Writer("a", "b", ""), made, VERDICT._replace(rule=None, policy=None)))
+    begin = decoded(
+        "Record", records.begin_record(Writer("a", "b", ""), made, VERDICT._replace(rule=None, policy=None))
+    )
     assert (begin.run_id, begin.call.server, begin.call.agent_name, begin.call.arguments_bytes) == ("", "", "", 0)
     assert (begin.verdict.rule, begin.verdict.policy) == ("", "")
 

@@ -160,7 +160,9 @@ def test_identifiers_that_fit(name: str, value: str, home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["agent_id", "team_id", "parent_agent_id"])
-@pytest.mark.parametrize("value", ["", "a" * 129, "a b", "a/b", "é", "a\n", "\x00", "\u0430", "٣", 5, b"a", ["a"], True])
+@pytest.mark.parametrize(
+    "value", ["", "a" * 129, "a b", "a/b", "é", "a\n", "\x00", "\u0430", "٣", 5, b"a", ["a"], True]
+)
 def test_identifiers_that_do_not_fit(name: str, value: object, home: Path) -> None:
     """Anything else is refused, naming setting, place and rule; a trailing newline does not slip through."""
     message = complaint(home, {name: value})
@@ -227,7 +229,19 @@ def test_whole_numbers_may_be_written_in_several_ways(value: object, home: Path)
 
 @pytest.mark.parametrize(
     ("value", "meaning"),
-    [("1", True), ("TRUE", True), ("yes", True), (" on ", True), (True, True), ("0", False), ("False", False), ("NO", False), ("off", False), (False, False), (0, False)],
+    [
+        ("1", True),
+        ("TRUE", True),
+        ("yes", True),
+        (" on ", True),
+        (True, True),
+        ("0", False),
+        ("False", False),
+        ("NO", False),
+        ("off", False),
+        (False, False),
+        (0, False),
+    ],
 )
 def test_booleans_have_four_spellings_a_side(value: object, meaning: bool, home: Path) -> None:
     """1, true, yes, on and 0, false, no, off, in any case."""
@@ -257,7 +271,34 @@ def test_urls_lose_their_last_slash_only(value: str, kept: str, home: Path) -> N
 
 @pytest.mark.parametrize(
     "value",
-    ["", "localhost:7391", "ftp://host", "http:/host", "http://", "http:///x", "http://:80", "http://host:0", "http://host:65536", "http://host:abc", "http://host:", "http://host:²", "http://[::1", "http://[::1]x:1", "http://ho st", "http://host/a b", "http://host?x=1", "http://host#x", "http://hôst", "http://host\r\nX: y", "http://host\x00", "file:///etc/passwd", "http://a:b:c", "//host", "javascript:alert(1)", "http://\ud800"],
+    [
+        "",
+        "localhost:7391",
+        "ftp://host",
+        "http:/host",
+        "http://",
+        "http:///x",
+        "http://:80",
+        "http://host:0",
+        "http://host:65536",
+        "http://host:abc",
+        "http://host:",
+        "http://host:²",
+        "http://[::1",
+        "http://[::1]x:1",
+        "http://ho st",
+        "http://host/a b",
+        "http://host?x=1",
+        "http://host#x",
+        "http://hôst",
+        "http://host\r\nX: y",
+        "http://host\x00",
+        "file:///etc/passwd",
+        "http://a:b:c",
+        "//host",
+        "javascript:alert(1)",
+        "http://\ud800",
+    ],
 )
 def test_what_is_no_base_url_is_refused(value: str, home: Path) -> None:
     """Other schemes, missing hosts, ports that are none, spaces, queries and control characters are refused."""
@@ -266,7 +307,16 @@ def test_what_is_no_base_url_is_refused(value: str, home: Path) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["http://user:{}@host", "http://{}@host", "ftp://user:{}@host", "user:{}@host", "http:/user:{}@host", "https://host/{}@x", "http:\\\\user:{}@host", "http://user:{}@host:99999"],
+    [
+        "http://user:{}@host",
+        "http://{}@host",
+        "ftp://user:{}@host",
+        "user:{}@host",
+        "http:/user:{}@host",
+        "https://host/{}@x",
+        "http:\\\\user:{}@host",
+        "http://user:{}@host:99999",
+    ],
 )
 def test_a_password_in_a_url_is_refused_and_never_shown(pattern: str, home: Path) -> None:
     """Credentials do not belong into a URL; the message names api_key and not the password."""

@@ -86,6 +86,10 @@ def fail(code: str = "gateway_unreachable", status: int | None = None) -> Callab
     return answer
 
 
+def hang(release: threading.Event) -> None:
+    release.wait(20)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "home" / "spool"
@@ -156,8 +160,8 @@ def test_batches_are_bounded(spool: Spool, shipper: Shipper, gateway: Gateway) -
         spool.note(b"%d" % number + b"x" * 50_000)
     spool.note(b"y" * (2 * BATCH_BYTES))
     assert shipper.flush(10)
-    sizes = [sum(map(len, taken)) for taken, _ in gateway.batches]
-    assert all(size <= BATCH_BYTES + 50_002 or len(taken) == 1 for size, (taken, _) in zip(sizes, gateway.batches))
+    for taken, _ in gateway.batches:
+        assert len(taken) == 1 or sum(map(len, taken)) <= BATCH_BYTES + 50_002
     assert len(gateway.own()) == 61
 
 
@@ -237,7 +241,7 @@ def test_flush_returns_in_time_when_sending_hangs(
 ) -> None:
     """While the thread hangs in a send, flush waits as long as it was told and says that not all arrived."""
     release = threading.Event()
-    gateway.answer = lambda batch: None if release.wait(20) else None
+    gateway.answer = lambda batch: hang(release)
     accept(spool, "1")
     shipper.notify()
     until(lambda: bool(gateway.tries))
@@ -305,7 +309,7 @@ def test_flush_with_nothing_to_send_sends_nothing(shipper: Shipper, gateway: Gat
 def test_stop_is_bounded_and_final(spool: Spool, shipper: Shipper, gateway: Gateway) -> None:
     """Stopping waits at most as long as it was told for a send that hangs; afterwards no thread starts again."""
     release = threading.Event()
-    gateway.answer = lambda batch: None if release.wait(20) else None
+    gateway.answer = lambda batch: hang(release)
     accept(spool, "1")
     shipper.notify()
     until(lambda: bool(gateway.tries))
@@ -379,7 +383,10 @@ def test_a_torn_orphan_is_reported(directory: Path, spool: Spool, shipper: Shipp
     sent = gateway.foreign()
     assert sent[0] == begins[0]
     assert len(sent) == 3
-    assert sent[2] == records.torn_loss(segment_header(Writer("dead", DEAD, ""), 1, "h", "0"), path.name)[:36] + sent[2][36:]
+    assert (
+        sent[2]
+        == records.torn_loss(segment_header(Writer("dead", DEAD, ""), 1, "h", "0"), path.name)[:36] + sent[2][36:]
+    )
 
 
 def test_a_large_orphan_travels_in_bounded_batches(
@@ -440,12 +447,15 @@ def test_a_refusal_that_passes_is_no_reason_to_skip(
     until(lambda: not path.exists())
 
 
-def test_a_live_process_next_door_is_not_adopted(directory: Path, spool: Spool, shipper: Shipper, gateway: Gateway) -> None:
+def test_a_live_process_next_door_is_not_adopted(
+    directory: Path, spool: Spool, shipper: Shipper, gateway: Gateway
+) -> None:
     """Only the segments of the dead are sent: the same file is left alone until its owner is killed."""
     program = (
         f"import sys, time; sys.path[:] = {sys.path!r}\n"
         "from agent_assembly.client.spool import Spool\n"
-        f"s = Spool({str(directory)!r}, {DEAD!r}, b'header', 1 << 22); s.begin('1', b'\\x0a\\x01n'); print('x', flush=True)\n"
+        f"s = Spool({str(directory)!r}, {DEAD!r}, b'header', 1 << 22)\n"
+        "s.begin('1', b'\\x0a\\x01n'); print('x', flush=True)\n"
         "time.sleep(60)"
     )
     neighbour = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
