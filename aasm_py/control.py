@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from agent_assembly import ConfigurationError, GatewayError, resolve_settings
-from agent_assembly.core.local_gateway import probe, read_pid_file
+from agent_assembly.launching import probe, read_pid_file
 
 TIMEOUT_SECONDS = 10.0
 _TOKEN_PREFIX = "aasm_op_"  # noqa: S105 - the public prefix of every token, no secret

@@ -9,19 +9,16 @@ import os
 import sys
 
 from aasm_py.plan import Refusal, Sdk
-from agent_assembly.core.local_gateway import NotStarted, locate
-from agent_assembly.core.settings import resolve_settings
-from agent_assembly.core.target import Files
 from agent_assembly.exceptions import ConfigurationError, GatewayError
+from agent_assembly.launching import Files, NotStarted, locate, resolve_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from agent_assembly.core.local_gateway import Gateway, Tried
-    from agent_assembly.core.settings import Settings
     from agent_assembly.exceptions import AssemblyError
+    from agent_assembly.launching import Gateway, Settings, Tried
 
 POLICY_LIMIT = 768 << 10
 

@@ -6,8 +6,8 @@ the import rules.
 
 from __future__ import annotations
 
-from agent_assembly.core.settings import SETTINGS, Setting
 from agent_assembly.exceptions import ConfigurationError
+from agent_assembly.launching import SETTINGS, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

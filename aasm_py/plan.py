@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 
 from aasm_py.options import Options
-from agent_assembly.core.modes import resolve_mode
-from agent_assembly.core.settings import SETTINGS
-from agent_assembly.core.target import NO, examine
 from agent_assembly.exceptions import AssemblyError, ConfigurationError
+from agent_assembly.launching import NO, SETTINGS, examine, resolve_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from aasm_py.host import Host
-    from agent_assembly.core.local_gateway import Gateway, Tried
-    from agent_assembly.core.settings import Settings
-    from agent_assembly.core.target import Target
+    from agent_assembly.launching import Gateway, Settings, Target, Tried
 
 OLDEST = (3, 10)
 EXIT_USAGE, EXIT_REFUSED, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND = 2, 78, 126, 127

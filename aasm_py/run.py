@@ -21,8 +21,8 @@ from aasm_py.plan import (
     plan,
 )
 from agent_assembly import __version__
-from agent_assembly.core.local_gateway import announce_run, locate
 from agent_assembly.exceptions import AssemblyError, ConfigurationError, GatewayError, PolicyError
+from agent_assembly.launching import announce_run, locate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from aasm_py.options import Options
-    from agent_assembly.core.local_gateway import Gateway, Tried
+    from agent_assembly.launching import Gateway, Tried
 
 _NO_GATEWAY = "start a gateway with: aasm start; or name one with --gateway-url URL"
 _STRICTNESS = ("disabled", "observe", "enforce")

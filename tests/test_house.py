@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pytest
 
 import agent_assembly
+import agent_assembly.exceptions
+import agent_assembly.launching
 from agent_assembly.adapters import table as adapter_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,7 @@ LIGHT = (
     "agent_assembly/adapters/hooks.py",
     "agent_assembly/adapters/table.py",
     "agent_assembly/exceptions/__init__.py",
+    "agent_assembly/launching.py",
     "aasm_py/__init__.py",
     "aasm_py/host.py",
     "aasm_py/options.py",
@@ -127,22 +130,19 @@ def test_the_reader_of_imports_sees_what_there_is(tmp_path: Path, monkeypatch: p
     assert [row.module for row in found if not row.at_import] == ["g", "late"]
 
 
-# What launcher and SDK are both built on: which gateway, which mode, which program. Not for users of the SDK, so not in
-# its `__all__`; shared so that there is one answer.
-SHARED = {f"agent_assembly.core.{name}" for name in ("local_gateway", "modes", "settings", "target")}
-
-
 def test_the_command_line_uses_public_names_of_the_sdk_only() -> None:
-    """`aasm_py` takes what `agent_assembly` offers in `__all__`, and public names of the modules that both share."""
-    public = set(agent_assembly.__all__)
+    """`aasm_py` takes what `agent_assembly` and `agent_assembly.launching` offer in `__all__`, and nothing else."""
+    public = {
+        "agent_assembly": set(agent_assembly.__all__),
+        "agent_assembly.exceptions": set(agent_assembly.exceptions.__all__),
+        "agent_assembly.launching": set(agent_assembly.launching.__all__),
+    }
     wrong = []
     for path in python_files("aasm_py"):
         for found in imports_of(path):
             if found.module.split(".")[0] != "agent_assembly":
                 continue
-            offered = found.module in ("agent_assembly", "agent_assembly.exceptions") and found.name in public
-            shared = found.module in SHARED and found.name is not None and not found.name.startswith("_")
-            if not offered and not shared:
+            if found.name not in public.get(found.module, set()):
                 wrong.append(shown(path, found))
     assert not wrong
 
@@ -307,10 +307,11 @@ def test_the_bootstrap_is_data_and_no_module_of_the_environment() -> None:
 
 
 def test_the_launcher_is_a_script_without_a_wrapper() -> None:
-    """`aasm-run` is three lines that import the launcher and nothing else, whoever installed it."""
-    lines = (Path(sys.executable).parent / "aasm-run").read_text().splitlines()
-    assert lines[0].startswith("#!")
-    assert [line for line in lines[1:] if line] == ["from aasm_py.run import main", "raise SystemExit(main())"]
+    """`aasm-run` imports the launcher and the built-in `gc`, and nothing else, whoever installed it."""
+    text = (Path(sys.executable).parent / "aasm-run").read_text()
+    assert text.startswith("#!")
+    imported = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert [ast.unparse(node) for node in imported] == ["import gc", "from aasm_py.run import main"]
 
 
 def test_typing_information_is_shipped() -> None:

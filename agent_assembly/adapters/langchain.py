@@ -56,6 +56,8 @@ def _read_invoke(tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> In
 def _invocation(
     tool: Any, given: Any, put: Callable[[Any], Arguments], call_id: Any, config: Any, metadata: Any
 ) -> Invocation:
+    if not issubclass(type(tool.name), str):
+        raise TypeError("the tool has no name")
     if isinstance(given, dict):
         # A copy of the first level: what is judged is what will run, whoever else holds the dictionary.
         whole = dict(given)

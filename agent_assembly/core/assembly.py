@@ -76,8 +76,8 @@ def init_assembly(
     settings = with_lineage(resolve_settings(given))
     with _lock:
         runtime = _runtime
-        if runtime is None and os.environ.get("AASM_RUN_ID") and _launched:
-            runtime = _begin_launched()
+        if runtime is None and _launch_environment is not None:
+            runtime = _begin_launched(_launch_environment)
         if runtime is None:
             return _begin(settings)
         if len(runtime.contexts) == 1 and runtime.launched:
@@ -85,27 +85,27 @@ def init_assembly(
         return runtime.again(given, settings)
 
 
-def activate(environ: Mapping[str, str] | None = None) -> AssemblyContext:
+def activate(environ: Mapping[str, str]) -> AssemblyContext:
     """Begin governance in a program that `aasm-run` started; the bootstrap calls it at the first governed import.
 
+    `environ` is the environment that the program was started with.
     A gateway that cannot be reached is no error here: calls are denied under enforce, and registering is tried again at
     each. Idempotent. Raises ConfigurationError for settings that cannot be used and AssemblyError for hooks that cannot
     be installed.
     """
-    global _launched
     with _lock:
-        _launched = True
+        expect_activation(environ)
         runtime = _runtime or _begin_launched(environ)
         return runtime.contexts[0]
 
 
-_launched = False
+_launch_environment: Mapping[str, str] | None = None
 
 
-def expect_activation() -> None:
+def expect_activation(environ: Mapping[str, str]) -> None:
     """Note that the bootstrap runs in this process, though nothing was governed yet."""
-    global _launched
-    _launched = True
+    global _launch_environment
+    _launch_environment = environ
 
 
 def current_context() -> AssemblyContext | None:
@@ -129,7 +129,7 @@ def _begin(settings: Settings) -> AssemblyContext:
     return runtime.contexts[0]
 
 
-def _begin_launched(environ: Mapping[str, str] | None = None) -> _Runtime:
+def _begin_launched(environ: Mapping[str, str]) -> _Runtime:
     settings = resolve_settings(None, environ)
     mode, note = resolve_mode(settings.mode)
     problems: list[str] = []
@@ -214,7 +214,7 @@ class _Runtime:
         self.registry = AdapterRegistry()
         self.problems = problems if problems is not None else []
         instance = self._instance(settings)
-        self.governor = Governor(instance, settings.on_deny, self._renewed)
+        self.governor = Governor(instance, self._renewed)
         self.contexts = [self._context(settings, instance)]
 
     def _client(self) -> GatewayClient | None:
@@ -326,9 +326,12 @@ class _Runtime:
         return bool(settings[name] == active.settings[name])
 
     def end(self, context: AssemblyContext) -> None:
-        """End `context`: give back the launcher's below it, or end governance with the last one."""
+        """End `context`: give back the launcher's below it, or end governance with the last one.
+
+        The launcher's own is not the program's to end: it stays active.
+        """
         with _lock:
-            if not context.active:
+            if not context.active or (self.launched and context is self.contexts[0]):
                 return
             if context is not self.contexts[0]:
                 context.active = False

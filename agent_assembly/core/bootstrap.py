@@ -13,7 +13,7 @@ from agent_assembly.adapters.table import ADAPTERS, ENTRY_POINT_GROUP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
     from types import ModuleType
 
 EXIT_REFUSED = 78
@@ -22,8 +22,8 @@ EXIT_REFUSED = 78
 WATCHED_VARIABLE = "AASM_WATCHED"
 
 _armed = False
-# The variables of the run, where they were taken out of the environment so that children are left alone.
-_environment: dict[str, str] | None = None
+# The variables with which the program was started: what it does to its environment later is no way out of the run.
+_environment: dict[str, str] = {}
 
 
 def arm(environ: MutableMapping[str, str], directory: str) -> None:
@@ -34,6 +34,7 @@ def arm(environ: MutableMapping[str, str], directory: str) -> None:
     global _armed
     if _armed:
         return
+    _environment.update(environ)
     set_error_handler(_hook_failed)
     for row in ADAPTERS:
         for trigger in row.triggers:
@@ -65,8 +66,6 @@ def _treat_children(environ: MutableMapping[str, str], directory: str) -> None:
 
 
 def _leave_children_alone(environ: MutableMapping[str, str], directory: str) -> None:
-    global _environment
-    _environment = dict(environ)
     rest = [part for part in environ.get("PYTHONPATH", "").split(os.pathsep) if part != directory]
     environ["PYTHONPATH"] = os.pathsep.join(rest)
     if not any(rest):
@@ -82,10 +81,7 @@ def _framework_imported(_: ModuleType) -> None:
 
 
 def _assembly_imported(module: ModuleType) -> None:
-    module.expect_activation()
-    if _environment is not None:
-        # Nothing in this process's environment leads to the run any more.
-        module.activate(_environment)
+    module.expect_activation(_environment)
 
 
 def _activate() -> None:
@@ -98,12 +94,12 @@ def _activate() -> None:
 
 
 def _hook_failed(error: Exception, name: str) -> None:
-    if enforces(os.environ):
+    if enforces(_environment):
         refuse(f"the calls of {name.partition('.')[0]} cannot be governed", error)
     _say(f"aasm-run: the calls of {name.partition('.')[0]} are not governed: {type(error).__name__}: {error}\n")
 
 
-def enforces(environ: MutableMapping[str, str]) -> bool:
+def enforces(environ: Mapping[str, str]) -> bool:
     """Whether what cannot be governed must not run: also where nobody said how hard a denial bites."""
     return environ.get("AASM_ENFORCEMENT_MODE") not in ("observe", "disabled")
 
@@ -114,7 +110,7 @@ def refuse(problem: str, error: BaseException) -> None:
         ("program", " ".join(getattr(sys, "orig_argv", sys.argv))[:200]),
         ("interpreter", f"{sys.executable} ({sys.version.split()[0]})"),
         ("cause", f"{type(error).__name__}: {error}"),
-        ("run", os.environ.get("AASM_RUN_ID", "")),
+        ("run", _environment.get("AASM_RUN_ID", "")),
         ("remedy", "see the cause, or let it run ungoverned with: aasm-run --enforcement-mode observe"),
     )
     for stream in (sys.stdout, sys.stderr):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from agent_assembly.core.governor import Governor
 from agent_assembly.core.instance import AgentInstance
 from agent_assembly.core.settings import Settings
+from agent_assembly.exceptions import AgentError
 
 
 class AdapterState(NamedTuple):
@@ -47,7 +48,7 @@ class AssemblyContext:
         self.mode_note = mode_note
         self.gateway_url = gateway_url
         self.gateway_source = gateway_source
-        self.on_deny = governor.on_deny
+        self.on_deny: str = settings.on_deny
         self._governor = governor
         self._instance = instance
         self._adapter_states = adapter_states
@@ -133,11 +134,14 @@ class AssemblyContext:
     def shutdown(self) -> None:
         """End governance: hooks off in reverse order, records sent, registry left. Idempotent.
 
+        Under `aasm-run` it ends what the program added; the launcher's own context cannot be ended.
         Raises AssemblyError with everything that went wrong, after all of it was tried.
         """
         self._end(self)
 
     def __enter__(self) -> AssemblyContext:
+        if not self.active:
+            raise AgentError("governance was shut down; call init_assembly() again")
         self._entered += 1
         return self
 

@@ -35,10 +35,7 @@ class Governor(GovernanceInterceptor):
     `renew` makes an instance for this process like the given one; it is called once in each forked child.
     """
 
-    def __init__(
-        self, instance: AgentInstance, on_deny: OnDeny, renew: Callable[[AgentInstance], AgentInstance]
-    ) -> None:
-        self.on_deny = on_deny
+    def __init__(self, instance: AgentInstance, renew: Callable[[AgentInstance], AgentInstance]) -> None:
         self._renew = renew
         self._instances = [instance]
         # Who keeps the record of each call that is under way: its end goes where its begin went.
@@ -47,7 +44,11 @@ class Governor(GovernanceInterceptor):
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
 
-    # The base class declares an attribute; here it follows the instance.
+    # The base class declares attributes; here they follow the instance.
+    @property
+    def on_deny(self) -> OnDeny:  # type: ignore[override]
+        return cast("OnDeny", self.instance.settings.on_deny)
+
     @property
     def enforcement_mode(self) -> EnforcementMode:  # type: ignore[override]
         return cast("EnforcementMode", self.instance.enforcement_mode)
@@ -105,18 +106,12 @@ class Governor(GovernanceInterceptor):
                 self._forked = False
 
     def before_tool(self, call: ToolCall) -> Verdict:
-        instance = self.instance
-        call.attempt = instance.attempt(call)
-        if call.args_json is not None:
-            call.digest = digest(call.tool, instance.settings.agent_id, call.server, call.args_json)
         try:
-            verdict = self._keep(instance, call, self._posture(instance, self._decide(instance, call)))
+            return self._begin(call, *self._ask(call))
         except BaseException:
             # Ctrl-C while it waits: the body will not run, and a begin that was written gets its end.
             self.after_tool(call, Outcome("cancelled"))
             raise
-        call.began_ns = time.monotonic_ns()
-        return verdict
 
     async def before_tool_async(self, call: ToolCall) -> Verdict:
         try:
@@ -124,13 +119,21 @@ class Governor(GovernanceInterceptor):
         except RuntimeError:
             # Another kind of event loop: it is held up for the length of the check, but nothing runs unchecked.
             return self.before_tool(call)
-        future = self._pool().submit(self.before_tool, call)
+        asked: Future[tuple[AgentInstance, Verdict]] = Future()
         try:
-            return await asyncio.wrap_future(future, loop=loop)
-        except asyncio.CancelledError:
+            self._pool().submit(_fulfil, asked, lambda: self._ask(call))
+        except RuntimeError:
+            # No thread is to be had, as at the end of the interpreter. What was queued all the same finds nobody.
+            if asked.cancel():
+                return self.before_tool(call)
+        try:
+            answer = await asyncio.wrap_future(asked, loop=loop)
+        except (asyncio.CancelledError, GeneratorExit):
             # The check may be under way: its record gets the end that it would otherwise lack.
-            future.add_done_callback(lambda done: self._cancelled(done, call))
+            asked.add_done_callback(lambda done: self._cancelled(done, call))
             raise
+        # Here and not in the thread: until the loop came back to this call, others had their turn.
+        return self._begin(call, *answer)
 
     def after_tool(self, call: ToolCall, outcome: Outcome) -> Any:
         self.refresh()
@@ -148,6 +151,25 @@ class Governor(GovernanceInterceptor):
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
 
+    def _ask(self, call: ToolCall) -> tuple[AgentInstance, Verdict]:
+        instance = self.instance
+        call.attempt = instance.attempt(call)
+        if call.args_json is not None:
+            call.digest = digest(call.tool, instance.settings.agent_id, call.server, call.args_json)
+        return instance, self._decide(instance, call)
+
+    def _begin(self, call: ToolCall, instance: AgentInstance, verdict: Verdict) -> Verdict:
+        """Apply what holds at the last moment before the body, and write the record's begin."""
+        if verdict.decided_by == "gateway" and not call.unchanged():
+            verdict = local_verdict(
+                "deny",
+                "arguments_changed",
+                f"The arguments of tool `{call.tool}` changed while they were being checked. Call it again.",
+            )
+        verdict = self._keep(instance, call, self._posture(instance, verdict))
+        call.began_ns = time.monotonic_ns()
+        return verdict
+
     def _decide(self, instance: AgentInstance, call: ToolCall) -> Verdict:
         if instance.enforcement_mode == "disabled" and (instance.registration is not None or not instance.client):
             return NoVerdicts().decide(call, 0)
@@ -159,23 +181,16 @@ class Governor(GovernanceInterceptor):
                 "to be checked. Call it with less, or in parts.",
             )
         try:
-            verdict = GatewayVerdicts(instance).decide(call, instance.settings.check_timeout)
+            return GatewayVerdicts(instance).decide(call, instance.settings.check_timeout)
         except GatewayError as error:
             return self._without_verdict(instance, call, error)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, there is no verdict
             return local_verdict(
                 "deny", "gateway_error", f"Tool `{call.tool}` could not be checked: {type(error).__name__}: {error}"
             )
-        if not call.unchanged():
-            return local_verdict(
-                "deny",
-                "arguments_changed",
-                f"The arguments of tool `{call.tool}` changed while they were being checked. Call it again.",
-            )
-        return verdict
 
     def _without_verdict(self, instance: AgentInstance, call: ToolCall, error: GatewayError) -> Verdict:
-        if instance.settings.enforcement_mode == "disabled":
+        if instance.enforcement_mode == "disabled":
             return NoVerdicts().decide(call, 0)
         code = error.code if error.code in _GATEWAY_CODES else "gateway_error"
         return local_verdict(
@@ -203,8 +218,9 @@ class Governor(GovernanceInterceptor):
             "deny", "spool_full", f"Tool `{call.tool}` was not allowed to run because it cannot be recorded: {problem}."
         )._replace(blocked=True)
 
-    def _cancelled(self, done: Future[Verdict], call: ToolCall) -> None:
-        if not done.cancelled():
+    def _cancelled(self, done: Future[tuple[AgentInstance, Verdict]], call: ToolCall) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._begin(call, *done.result())
             self.after_tool(call, Outcome("cancelled"))
 
     def _pool(self) -> ThreadPoolExecutor:
@@ -216,3 +232,12 @@ class Governor(GovernanceInterceptor):
                     self._executor = ThreadPoolExecutor(_WAITING_LIMIT, thread_name_prefix="agent-assembly-check")
                 executor = self._executor
         return executor
+
+
+def _fulfil(future: Future[Any], act: Callable[[], Any]) -> None:
+    """Do for `future` what an executor does for its own."""
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(act())
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            future.set_exception(error)

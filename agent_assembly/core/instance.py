@@ -148,7 +148,7 @@ class AgentInstance:
             self.shipper.notify()
 
     def count_loss(self) -> None:
-        """Count a record that could not be kept; the number is recorded as soon as there is room."""
+        """Count a record that could not be kept; the number is recorded as soon as that can be."""
         self._lost += 1
 
     @property
@@ -168,11 +168,15 @@ class AgentInstance:
         registration = self.register(timeout)
         assert self.client is not None
         try:
-            self.client.send_records(registration.session_token, batch, timeout)
+            answer = self.client.send_records(registration.session_token, batch, timeout)
         except GatewayError as error:
             if error.status == 401:
                 self.forget_registration(registration)
             raise
+        # What the gateway will never take is not sent for ever, and not dropped in silence either.
+        rejected = answer.get("rejected")
+        if isinstance(rejected, list) and rejected:
+            self._lost += len(rejected)
         self._report_loss()
 
     def _heartbeat(self) -> None:

@@ -33,6 +33,7 @@ LAUNCHER = {
     "agent_assembly.core.settings",
     "agent_assembly.core.target",
     "agent_assembly.exceptions",
+    "agent_assembly.launching",
     "errno",
 }
 PROGRAM = {
