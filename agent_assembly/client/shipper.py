@@ -12,8 +12,9 @@ from agent_assembly.client.spool import Orphan, Spool, orphans
 from agent_assembly.exceptions import GatewayError
 
 BATCH_BYTES = 512 << 10
-# Records of a burst travel together: one durable write of the gateway for all of them.
-_LINGER = 0.02
+# Records of a burst travel together: one durable write of the gateway for all of them, and little of the interpreter's
+# lock, which the program needs too.
+_LINGER = 0.05
 _HEARTBEAT = 30.0
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 # Refusals that say nothing about what was sent: the session, a slow connection, too many requests.
@@ -106,6 +107,8 @@ class Shipper:
                     self._adopt()
                     adopted = True
                 retry, self.problem = _FIRST_RETRY, None
+                if self._spool.waiting():
+                    self._wake.set()
             except Exception as error:  # noqa: BLE001 - a thread that died of it would never send again
                 self.problem = str(error) or type(error).__name__
                 if self._stopping.wait(retry):
@@ -114,17 +117,20 @@ class Shipper:
                 self._wake.set()
 
     def _ship(self, deadline: float | None) -> None:
-        """Send until nothing waits; with a deadline until then, without one until the thread is to stop."""
-        sent = True
-        while sent:
-            sent = False
+        """Send what waits now; with a deadline until then, without one until the thread is to stop.
+
+        What arrives meanwhile waits for its own burst to be whole, unless it is a batch already.
+        """
+        backlog = True
+        while backlog:
+            backlog = False
             for segment, payloads, position in self._spool.pending(BATCH_BYTES):
                 timeout = _LAST_RETRY if deadline is None else deadline - time.monotonic()
                 if timeout <= 0 or (deadline is None and self._stopping.is_set()):
                     return
                 self._send(records.batch(payloads), timeout)
                 self._spool.shipped(segment, position)
-                sent = True
+                backlog = backlog or sum(map(len, payloads)) >= BATCH_BYTES
 
     def _adopt(self) -> None:
         for orphan in orphans(self._spool.directory, self._own_instance):

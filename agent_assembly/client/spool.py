@@ -87,16 +87,17 @@ class Segment:
     def read(self, limit: int) -> tuple[list[bytes], int]:
         """Return what is not shipped yet, `limit` bytes of payloads but at least one, and where they end."""
         payloads: list[bytes] = []
-        position, stop = self.shipped, self.written
-        while position < stop and (not payloads or position - self.shipped < limit):
-            head = os.pread(self.descriptor, _FRAME.size, position).ljust(_FRAME.size, b"\0")
-            length, checksum = _FRAME.unpack(head)
-            payload = os.pread(self.descriptor, min(length, stop - position), position + _FRAME.size)
+        start, position = self.shipped, 0
+        data = memoryview(os.pread(self.descriptor, self.written - start, start))
+        while position < self.written - start and (not payloads or position < limit):
+            head, position = data[position : position + _FRAME.size], position + _FRAME.size
+            length, checksum = _FRAME.unpack(head) if len(head) == _FRAME.size else (0, 0)
+            payload = bytes(data[position : position + length])
             if not length or zlib.crc32(payload) != checksum:
                 raise AssemblyError(f"the spool segment {self.path} was changed by someone else")
             payloads.append(payload)
-            position += _FRAME.size + length
-        return payloads, position
+            position += length
+        return payloads, start + position
 
     def discard(self) -> None:
         """Delete the file and let the lock go."""
