@@ -45,6 +45,10 @@ class Invocation(NamedTuple):
     server: str | None = None
 
 
+def _never(_: type) -> bool:
+    return False
+
+
 class ChokePoint(NamedTuple):
     """One method of one class through which tool calls pass; `awaited` when it is to be awaited.
 
@@ -58,7 +62,7 @@ class ChokePoint(NamedTuple):
     refuse: Callable[[Invocation, str], Any]
     awaited: bool = False
     entrance: bool = False
-    passes_on: Callable[[type], bool] = lambda _: False
+    passes_on: Callable[[type], bool] = _never
 
 
 _suspensions: dict[str, Callable[[BaseException], bool]] = {}
@@ -169,6 +173,11 @@ class ChokePoints:
         self.interceptor = interceptor
         self.framework = framework
         self.patches = Patches()
+        _in_force[framework] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A class that travels by value (cloudpickle) is governed by what is in force where it arrives.
+        return _arrive, (self.framework,)
 
     def govern(self, base: type, points: tuple[ChokePoint, ...]) -> None:
         """Govern `points` of `base` and of every subclass, present and future; raise when one of them is missing.
@@ -189,6 +198,8 @@ class ChokePoints:
 
     def release(self) -> list[str]:
         """Undo everything; return the places that someone else has patched over."""
+        if _in_force.get(self.framework) is self:
+            del _in_force[self.framework]
         return self.patches.undo()
 
     def _override(self, base: type, cls: type, points: tuple[ChokePoint, ...]) -> None:
@@ -207,6 +218,19 @@ class ChokePoints:
         replacement = (_governed_async if awaited else _governed)(_Layer(self, point, original, last))
         functools.update_wrapper(replacement, function)
         self.patches.patch(owner, point.attribute, replacement)
+
+
+_in_force: dict[str, ChokePoints] = {}
+
+
+class _NotGoverned:
+    """Stands for the choke points of a process in which there are none."""
+
+    patches = Patches(active=False)
+
+
+def _arrive(framework: str) -> Any:
+    return _in_force.get(framework) or _NotGoverned
 
 
 class _Layer:

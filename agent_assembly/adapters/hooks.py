@@ -275,6 +275,10 @@ class _Patch:
         self.replacement = replacement
         self.saved = saved
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A class that travels by value takes its replacements along, and not what they hang on.
+        return _nothing, ()
+
     def restore(self) -> bool:
         """Put back what was there; False when someone else has replaced it since, whose work is left alone."""
         if vars(self.owner).get(self.attribute, _ABSENT) is not self.replacement:
@@ -286,6 +290,10 @@ class _Patch:
         return True
 
 
+def _nothing() -> None:
+    return None
+
+
 class Patches:
     """A set of replaced attributes that is undone as one.
 
@@ -293,10 +301,13 @@ class Patches:
     callable for ever. Replacements must be functions or other objects that take attributes. Safe in threads.
     """
 
-    def __init__(self) -> None:
-        self.active = True
+    def __init__(self, active: bool = True) -> None:
+        self.active = active
         self._patches: list[ref[_Patch]] = []
         self._crowded = 64
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Patches, (False,)
 
     def patch(self, owner: Any, attribute: str, replacement: Any) -> None:
         """Replace `owner`'s own `attribute`, or give it one that hides the inherited."""

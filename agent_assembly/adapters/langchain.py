@@ -1,7 +1,8 @@
 """LangChain: every tool call passes `BaseTool.run` or `BaseTool.arun`, those that agents and graphs make included.
 
 A subclass that overrides one of them, or works in `invoke`/`ainvoke` itself, is governed there. Not seen: a tool's
-function called as a plain function (`tool.func(…)`), and tools that the model's provider runs.
+function called as a plain function (`tool.func(…)`), a method of these names that is put into a class or a tool after
+it was made, and tools that the model's provider runs.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import httpcore
 import httpx
 
+from agent_assembly.client.descriptors import connected
 from agent_assembly.client.transport import (
     WRITE_BYTES,
     Deadline,
@@ -143,9 +144,7 @@ class _Backend(httpcore.NetworkBackend):
         self._prover = prover
 
     def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> _Stream:
-        options = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
-        opened = self._inner.connect_tcp(host, port, timeout=_remaining(self._deadline), socket_options=options)
-        stream = _Stream(opened, self._deadline)
+        stream = _Stream(connected(lambda: self._connect(host, port), _number), self._deadline)
         if self._prover is not None:
             try:
                 self._prover(stream.write, lambda: stream.read(65536))
@@ -153,6 +152,14 @@ class _Backend(httpcore.NetworkBackend):
                 stream.close()
                 raise
         return stream
+
+    def _connect(self, host: str, port: int) -> httpcore.NetworkStream:
+        options = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+        return self._inner.connect_tcp(host, port, timeout=_remaining(self._deadline), socket_options=options)
+
+
+def _number(stream: httpcore.NetworkStream) -> int:
+    return int(stream.get_extra_info("socket").fileno())
 
 
 def _remaining(deadline: Deadline) -> float:

@@ -15,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 
+from agent_assembly.client.descriptors import raised
 from agent_assembly.client.records import END_LIMIT
 from agent_assembly.core.home import check_owned, ensure_directory
 from agent_assembly.exceptions import AssemblyError, ConfigurationError
@@ -61,7 +62,7 @@ class Segment:
         self.path = path + ".new"
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            self.descriptor = os.open(self.path, flags, 0o600)
+            self.descriptor = raised(os.open(self.path, flags, 0o600))
             fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _allocate(self.descriptor, size)
             start = MAGIC + frame(header)
@@ -319,7 +320,7 @@ def _adopt(path: str) -> Orphan | None:
     try:
         if check_owned(path, "spool segment") is None:
             return None
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = raised(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
     except (ConfigurationError, OSError):
         return None
     try:

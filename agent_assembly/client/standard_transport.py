@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from agent_assembly.client.descriptors import connected
 from agent_assembly.client.transport import (
     WRITE_BYTES,
     Deadline,
@@ -90,7 +91,7 @@ class StandardTransport(Transport):
                 connection = self._idle.pop()
                 connection.socket.deadline = deadline
                 return connection
-        connection = _Connection(self._secure, self._host, self._port, deadline)
+        connection = connected(lambda: _Connection(self._secure, self._host, self._port, deadline), _Connection.number)
         try:
             if self._prover is not None:
                 self._prover(connection.socket.sendall, lambda: connection.socket.recv(65536))
@@ -133,6 +134,12 @@ class _Connection:
         self.socket = _TimedSocket(self.http.sock, deadline)
         self.http.sock = self.socket
 
+    def number(self) -> int:
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        self.socket.shut()
+
 
 class _TimedSocket:
     """A socket whose every operation gets what is left of the exchange's time."""
@@ -146,6 +153,9 @@ class _TimedSocket:
     def _timed(self) -> Any:
         self._inner.settimeout(self.deadline.remaining())
         return self._inner
+
+    def fileno(self) -> int:
+        return int(self._inner.fileno())
 
     def sendall(self, data: Any) -> None:
         view = memoryview(data)

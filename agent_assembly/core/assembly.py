@@ -21,6 +21,7 @@ from agent_assembly.core.instance import AgentInstance
 from agent_assembly.core.modes import resolve_mode
 from agent_assembly.core.settings import BY_NAME, Settings, resolve_settings
 from agent_assembly.core.spawn import with_lineage
+from agent_assembly.core.workers import Workers
 from agent_assembly.exceptions import AgentError, AssemblyError, ConfigurationError, GatewayError
 from agent_assembly.governance import install_interceptor
 
@@ -53,6 +54,9 @@ def init_assembly(
     What is not given is resolved: `AASM_*` variable, `config.yaml` in the home directory, a local gateway found or
     started. A second call with a compatible configuration returns the same context. Under `aasm-run` it returns a
     context of its own with the identity that was given, and leaving that gives back the launcher's.
+
+    Governs this process, what it forks, and the workers that `multiprocessing` starts; other programs that it starts
+    are governed under `aasm-run` alone. Call it early: a method that was bound before (`f = tool.run`) stays as it was.
 
     Raises ConfigurationError before any side effect for settings that cannot be used, GatewayError when the gateway
     cannot be reached, AgentError when it does not take the agent, AssemblyError when a hook cannot be installed.
@@ -106,6 +110,20 @@ def expect_activation(environ: Mapping[str, str]) -> None:
     """Note that the bootstrap runs in this process, though nothing was governed yet."""
     global _launch_environment
     _launch_environment = environ
+
+
+def inherit(settings: Settings, gateway: ResolvedGateway) -> None:
+    """Begin governance in a worker process as it is in the process that started the worker."""
+    with _lock:
+        if _runtime is None:
+            mode, note = resolve_mode(settings.mode)
+            runtime = _Runtime(settings, mode, note, gateway, launched=True)
+            try:
+                runtime.arm()
+            except BaseException:
+                runtime.undo()
+                raise
+            _publish(runtime)
 
 
 def current_context() -> AssemblyContext | None:
@@ -212,6 +230,7 @@ class _Runtime:
         self.launched = launched
         self.pid = os.getpid()
         self.registry = AdapterRegistry()
+        self.workers = Workers(inherit, (settings, gateway))
         self.problems = problems if problems is not None else []
         instance = self._instance(settings)
         self.governor = Governor(instance, self._renewed)
@@ -261,6 +280,8 @@ class _Runtime:
             raise
         except Exception as error:
             raise AssemblyError(f"Failed to initialize assembly runtime: {error}") from error
+        if _launch_environment is None and self.settings.children != "off":
+            self.workers.arm()
 
     def take_over(self, given: Mapping[str, Any], settings: Settings) -> AssemblyContext:
         """Govern as the identity that the program gives itself, within what the launcher imposed."""
@@ -364,6 +385,7 @@ class _Runtime:
             except Exception as error:  # noqa: BLE001 - all of it is tried; what went wrong is reported together
                 errors.append(f"{what}: {error}")
 
+        attempt("workers", self.workers.disarm)
         errors += [f"hooks: {error}" for error in self.registry.unregister_hooks()]
         for instance in self.governor.instances():
             attempt("records", instance.stop)

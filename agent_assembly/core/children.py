@@ -1,7 +1,7 @@
 """`AASM_CHILDREN=strict`: child processes that cannot be governed are refused where they would be started.
 
-All that this does to a process is one audit hook. Such a hook cannot be taken away again: strict holds until the
-process ends.
+All that this does to a process is one audit hook, and one function of `multiprocessing` that is put under it. Such a
+hook cannot be taken away again: strict holds until the process ends.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from agent_assembly.adapters.hooks import watch
 from agent_assembly.core.target import YES, Files, examine
 from agent_assembly.exceptions import AssemblyError
 
@@ -38,6 +39,7 @@ def refuse_ungoverned_children(environ: Mapping[str, str], bootstrap: str) -> No
         _bootstrap = bootstrap
         _required.update({name: environ[name] for name in _REQUIRED_NAMES if name in environ})
         sys.addaudithook(_audit)
+        watch("multiprocessing.util", _audit_spawn)
 
 
 @contextmanager
@@ -60,6 +62,17 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if problem:
         shown = " ".join(command)[:200]
         raise UngovernedChildError(f"AASM_CHILDREN=strict refuses to start {shown!r}: {problem}")
+
+
+def _audit_spawn(module: Any) -> None:
+    """Refuse in `multiprocessing` too, which starts its processes without an audit event."""
+    start = module.spawnv_passfds
+
+    def spawnv_passfds(path: Any, arguments: Any, *rest: Any, **more: Any) -> Any:
+        _audit("os.posix_spawn", (path, arguments, None))
+        return start(path, arguments, *rest, **more)
+
+    module.spawnv_passfds = spawnv_passfds
 
 
 def ungoverned(command: Sequence[str], environment: Mapping[str, str] | None) -> str:

@@ -109,8 +109,8 @@ class Governor(GovernanceInterceptor):
         try:
             return self._begin(call, *self._ask(call))
         except BaseException:
-            # Ctrl-C while it waits: the body will not run, and a begin that was written gets its end.
-            self.after_tool(call, Outcome("cancelled"))
+            # Ctrl-C while it waits.
+            self._interrupted(call)
             raise
 
     async def before_tool_async(self, call: ToolCall) -> Verdict:
@@ -140,7 +140,8 @@ class Governor(GovernanceInterceptor):
         keeper = self._keepers.pop(call.event_id, None)
         if keeper is not None:
             try:
-                keeper.end(call, outcome, 0 if outcome.status == "refused" else time.monotonic_ns() - call.began_ns)
+                ran = call.began_ns and outcome.status != "refused"
+                keeper.end(call, outcome, time.monotonic_ns() - call.began_ns if ran else 0)
             except Exception:  # noqa: BLE001 - a lost record must not change what the user's tool returned
                 keeper.count_loss()
         return outcome.result
@@ -221,7 +222,15 @@ class Governor(GovernanceInterceptor):
     def _cancelled(self, done: Future[tuple[AgentInstance, Verdict]], call: ToolCall) -> None:
         if not done.cancelled() and done.exception() is None:
             self._begin(call, *done.result())
-            self.after_tool(call, Outcome("cancelled"))
+        self._interrupted(call)
+
+    def _interrupted(self, call: ToolCall) -> None:
+        """Close the record of a call whose body will not run, since nobody waits for its verdict any more."""
+        if call.event_id not in self._keepers:
+            instance = self.instance
+            verdict = local_verdict("deny", "unevaluated", f"Tool `{call.tool}` was given up while it was checked.")
+            self._keep(instance, call, self._posture(instance, verdict))
+        self.after_tool(call, Outcome("cancelled"))
 
     def _pool(self) -> ThreadPoolExecutor:
         self.refresh()

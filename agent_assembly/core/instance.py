@@ -38,6 +38,7 @@ class AgentInstance:
         self.instance_id = os.urandom(16).hex()
         self.registration: Registration | None = None
         self.last_error: GatewayError | None = None
+        self._confirmed_mode: str | None = None
         # Set in a forked child: who goes on in its place.
         self.successor: AgentInstance | None = None
         self._frameworks = frameworks
@@ -54,9 +55,7 @@ class AgentInstance:
     @property
     def enforcement_mode(self) -> str:
         """As in force: the gateway's answer, before it answered what was asked for, and enforce when nothing was."""
-        if self.registration is not None:
-            return self.registration.enforcement_mode
-        return self.settings.enforcement_mode or "enforce"
+        return self._confirmed_mode or self.settings.enforcement_mode or "enforce"
 
     def register(self, timeout: float) -> Registration:
         """Register once; later calls return the same registration. Raise GatewayError when there is none to be had."""
@@ -68,6 +67,8 @@ class AgentInstance:
         try:
             if self.registration is None:
                 self.registration = self._ask_registration(max(deadline - time.monotonic(), 0.01))
+                # Outlives the registration: losing it loosens nothing.
+                self._confirmed_mode = self.registration.enforcement_mode
             return self.registration
         except GatewayError as error:
             self.last_error = error
