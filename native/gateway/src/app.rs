@@ -24,7 +24,7 @@ use crate::{auth, guard, routes};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Request bodies that are held at one time, in KiB.
+/// Large request bodies that are held at one time, in KiB.
 const BODIES: usize = 32 << 10;
 
 /// What the handlers work with.
@@ -40,14 +40,18 @@ pub struct Gateway {
     pub reader: Arc<Reader>,
     pub sessions: Sessions,
     pub nonces: Nonces,
-    pub bodies: Semaphore,
+    pub bodies: Arc<Semaphore>,
+    /// Searches of the audit log: one at a time, so that slow ones leave the other threads to who needs them.
+    pub searches: Semaphore,
+    /// Announcements: one at a time, so that of two for one run the second finds the first.
+    pub announcements: Semaphore,
     pub started: Instant,
 }
 
 pub type App = Arc<Gateway>;
 
-pub fn bodies() -> Semaphore {
-    Semaphore::new(BODIES)
+pub fn bodies() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(BODIES))
 }
 
 #[derive(OpenApi)]
@@ -127,6 +131,8 @@ impl Gateway {
             sessions: Sessions::new(&secret),
             nonces: Nonces::default(),
             bodies: bodies(),
+            searches: Semaphore::new(1),
+            announcements: Semaphore::new(1),
             started: Instant::now(),
             secret,
         })

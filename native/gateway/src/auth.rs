@@ -1,14 +1,17 @@
 //! Who may call what: one table, and the one middleware that holds every route to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hmac::Mac;
 use http_body_util::{BodyExt, Limited};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
 
 use crate::app::App;
 use crate::clock;
@@ -57,6 +60,9 @@ pub static TABLE: [Rule; 11] = [
     rule(Method::GET, "/v1/audit", Credential::Operator, MIB),
 ];
 
+/// A body up to this length is read at once, whatever else is held.
+const SMALL_BODY: usize = 64 << 10;
+
 /// A body must be here within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -69,12 +75,13 @@ fn find(method: &Method, path: &str) -> Option<&'static Rule> {
 /// except where the proof covers it.
 pub async fn authorize(State(app): State<App>, request: Request, next: Next) -> Response {
     match admit(&app, request).await {
-        Ok(request) => next.run(request).await,
+        // The room is held until the answer is there: a body in work takes more memory than one that arrives.
+        Ok((request, _room)) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn admit(app: &App, request: Request) -> Result<Request, Problem> {
+async fn admit(app: &App, request: Request) -> Result<(Request, Room), Problem> {
     let matched = request.extensions().get::<MatchedPath>().map(|matched| matched.as_str().to_owned());
     let rule = matched.and_then(|path| find(request.method(), &path)).ok_or_else(not_found)?;
     let (mut parts, body) = request.into_parts();
@@ -85,26 +92,29 @@ async fn admit(app: &App, request: Request) -> Result<Request, Problem> {
             None
         }
         Credential::Session => {
-            parts.extensions.insert(session(app, bearer(&parts.headers))?);
+            parts.extensions.insert(session(app, bearer(&parts.headers)).await?);
             None
         }
         Credential::Proof => Some(proof_of(&parts.headers)?.to_owned()),
     };
     let now = clock::now_secs();
     let proof = proof.as_deref().map(|text| Proof::parse(text, now)).transpose().map_err(proof_problem)?;
-    let body = read(app, &parts.headers, body, rule.body).await?;
+    let (body, room) = read(app, &parts.headers, body, rule.body).await?;
     if let Some(proof) = proof {
         let (method, path) = (parts.method.as_str(), parts.uri.path());
         proof.verify(&app.secret, method, path, &body, &app.nonces).map_err(proof_problem)?;
     }
-    Ok(Request::from_parts(parts, Body::from(body)))
+    Ok((Request::from_parts(parts, Body::from(body)), room))
 }
 
 pub fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such route; see /openapi.json")
 }
 
-async fn read(app: &App, headers: &HeaderMap, body: Body, limit: usize) -> Result<axum::body::Bytes, Problem> {
+/// What a large body takes of the budget; small ones need none.
+type Room = Option<OwnedSemaphorePermit>;
+
+async fn read(app: &App, headers: &HeaderMap, body: Body, limit: usize) -> Result<(Bytes, Room), Problem> {
     let too_large = || {
         let detail = format!("the body may have at most {limit} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
@@ -120,13 +130,18 @@ async fn read(app: &App, headers: &HeaderMap, body: Body, limit: usize) -> Resul
     if expected > limit {
         return Err(too_large());
     }
-    // All bodies that are being read share one budget, so that many callers cannot make us hold many large ones.
-    let kibibytes = u32::try_from(expected.div_ceil(1024)).unwrap_or(u32::MAX);
-    let busy = || Problem::unavailable("busy", "too many large requests at once; try again");
-    let room = tokio::time::timeout(BODY_TIMEOUT, app.bodies.acquire_many(kibibytes)).await;
-    let _room = room.map_err(|_| busy())?.map_err(|_| busy())?;
+    // Large bodies share one budget, so that many callers cannot make us hold many of them. Small ones never wait for it:
+    // a check must not stand behind batches that arrive slowly.
+    let room = if expected > SMALL_BODY {
+        let kibibytes = u32::try_from(expected.div_ceil(1024)).unwrap_or(u32::MAX);
+        let busy = || Problem::unavailable("busy", "too many large requests at once; try again");
+        let room = Arc::clone(&app.bodies).acquire_many_owned(kibibytes);
+        Some(tokio::time::timeout(BODY_TIMEOUT, room).await.map_err(|_| busy())?.map_err(|_| busy())?)
+    } else {
+        None
+    };
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => Ok((body.to_bytes(), room)),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => {
             Err(Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", format!("the body did not arrive: {error}")))
@@ -180,14 +195,24 @@ fn operator(app: &App, token: Option<&str>) -> Result<(), Problem> {
     seal(&app.operator_token).ok_or_else(needed)?.verify_slice(&given).map_err(|_| needed())
 }
 
-fn session(app: &App, token: Option<&str>) -> Result<Session, Problem> {
+async fn session(app: &App, token: Option<&str>) -> Result<Session, Problem> {
     let needed = "this needs a session token (Authorization: Bearer …)";
     let token = token.ok_or_else(|| unauthorized("session_required", needed))?;
-    app.sessions.authenticate(token, &app.state).map_err(|error| match error {
+    let session = app.sessions.open(token).map_err(session_problem)?;
+    if !app.sessions.is_live(&session.instance_id) {
+        let (keeper, instance_id) = (Arc::clone(app), session.instance_id.clone());
+        let admitted = spawn_blocking(move || keeper.sessions.admit(&instance_id, &keeper.state)).await?;
+        admitted.map_err(session_problem)?;
+    }
+    Ok(session)
+}
+
+fn session_problem(error: SessionError) -> Problem {
+    match error {
         SessionError::Invalid => unauthorized("session_invalid", &error.to_string()),
         SessionError::Ended => unauthorized("session_ended", &error.to_string()),
         SessionError::State(error) => error.into(),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -195,7 +220,6 @@ mod tests {
     use super::*;
     use crate::app::{Gateway, app, documented};
     use std::collections::BTreeSet;
-    use std::sync::Arc;
     use tower::ServiceExt;
 
     async fn ask(service: &axum::Router, rule: &Rule, authorization: Option<&str>) -> (StatusCode, String) {

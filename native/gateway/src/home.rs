@@ -1,6 +1,6 @@
 //! The home directory: who may see it, and the secrets in it.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,8 +19,17 @@ pub enum HomeError {
     WrongKind { path: PathBuf, wanted: &'static str },
     #[error("{} does not hold what it should; move it away, and the next start makes a new one", .0.display())]
     BadSecret(PathBuf),
-    #[error("{}: {error}", .path.display())]
+    #[error("{}: {error}; {}", .path.display(), remedy(.error))]
     Io { path: PathBuf, error: io::Error },
+}
+
+/// What to do about an error of the file system.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => "end that process",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
+        _ => "see that it can be written, or name another home with --home",
+    }
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> HomeError {
@@ -36,19 +45,23 @@ pub struct Home {
     pub warnings: Vec<String>,
 }
 
+/// Files of a home that are looked at before they are used; the secrets are looked at when they are read.
+const FILES: [&str; 6] = ["config.yaml", "state.db", "gateway.pid", "log/gateway.log", "audit/head", "audit/index.db"];
+
 /// Directories of a home.
 const DIRECTORIES: [&str; 4] = ["audit", "log", "policies", "spool"];
 
 impl Home {
     /// Creates what is missing, and refuses what others could have put there.
     pub fn open(root: &Path) -> Result<Self, HomeError> {
-        let root = std::path::absolute(root).map_err(at(root))?;
+        // Without a slash at the end, which would make us look at a link's target.
+        let root: PathBuf = std::path::absolute(root).map_err(at(root))?.components().collect();
         let mut home = Self { root: root.clone(), warnings: Vec::new() };
         home.directory(&root)?;
         for name in DIRECTORIES {
             home.directory(&root.join(name))?;
         }
-        for name in ["config.yaml", "state.db", "gateway.pid"] {
+        for name in FILES {
             let path = root.join(name);
             if path.symlink_metadata().is_ok() {
                 home.inspect(&path, false)?;
@@ -79,7 +92,7 @@ impl Home {
         if matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound) {
             match DirBuilder::new().recursive(true).mode(0o700).create(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),
-                _ => {}
+                _ => sync_parent(path),
             }
         }
         self.inspect(path, true)
@@ -141,6 +154,14 @@ impl Home {
     }
 }
 
+/// Makes a name durable, so that what is acknowledged under it does not go away with it. A parent that we may not read
+/// was there before us.
+fn sync_parent(path: &Path) {
+    if let Some(Ok(parent)) = path.parent().map(File::open) {
+        let _ = parent.sync_all();
+    }
+}
+
 /// Random bytes of the operating system, as hexadecimal digits.
 pub fn random_hex(bytes: usize) -> io::Result<String> {
     let mut buffer = vec![0; bytes];
@@ -188,8 +209,13 @@ mod tests {
         set_mode(&root.join("gateway.secret"), 0o622);
         let error = Home::open(&root).unwrap().gateway_secret().unwrap_err();
         assert!(matches!(error, HomeError::WritableByOthers { wanted: 0o600, .. }));
+        symlink("/dev/null", root.join("log/gateway.log")).unwrap();
+        assert!(matches!(Home::open(&root).unwrap_err(), HomeError::SymbolicLink(_)));
+        std::fs::remove_file(root.join("log/gateway.log")).unwrap();
         symlink(&root, parent.path().join("link")).unwrap();
-        assert!(matches!(Home::open(&parent.path().join("link")).unwrap_err(), HomeError::SymbolicLink(_)));
+        for link in ["link", "link/", "link/."] {
+            assert!(matches!(Home::open(&parent.path().join(link)).unwrap_err(), HomeError::SymbolicLink(_)), "{link}");
+        }
         std::fs::remove_dir(root.join("spool")).unwrap();
         std::fs::write(root.join("spool"), "").unwrap();
         assert!(matches!(Home::open(&root).unwrap_err(), HomeError::WrongKind { .. }));

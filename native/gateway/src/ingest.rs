@@ -5,7 +5,7 @@ use aasm_wire::terms::{CODES, DECIDERS, DECISIONS, EnforcementMode, OUTCOMES};
 use aasm_wire::v1::{Phase, Record};
 
 use crate::audit::chain::sha256_hex;
-use crate::audit::entry::Loss;
+use crate::audit::entry::{EVENTS, Loss};
 use crate::audit::{Begin, End, Entry};
 use crate::clock::rfc3339_nanos;
 use crate::session::Session;
@@ -105,7 +105,7 @@ fn begin(record: Record, adopted: bool) -> Result<Entry, String> {
         decided_by: verdict.decided_by,
         enforcement_mode: verdict.enforcement_mode,
         evaluated: verdict.evaluated,
-        via: "events".to_owned(),
+        via: EVENTS.to_owned(),
         adopted,
         agent_time: rfc3339_nanos(record.time_unix_nanos),
     }))

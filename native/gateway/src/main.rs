@@ -85,9 +85,9 @@ enum Task {
         /// A policy, or a directory of them [default: policies/ in the home, else the built-in starter]
         #[arg(long, value_name = "FILE|DIR")]
         policy: Option<PathBuf>,
-        /// What agents are held to at least
-        #[arg(long, value_enum, default_value = "disabled")]
-        min_enforcement: Minimum,
+        /// What agents are held to at least [default: disabled]
+        #[arg(long, value_enum)]
+        min_enforcement: Option<Minimum>,
         /// Used by `aasm start` itself
         #[arg(long, hide = true, requires = "foreground")]
         detached: bool,
@@ -186,7 +186,7 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
                 home: home.path()?,
                 port: port_or_default(port)?,
                 policy,
-                min_enforcement: min_enforcement.into(),
+                min_enforcement: min_enforcement.map(EnforcementMode::from),
                 detached,
             };
             if foreground { start::foreground(&options) } else { start::detached(&options) }
@@ -206,9 +206,10 @@ fn verify(home: &Path, json: bool) -> Result<ExitCode, Failure> {
     if !directory.is_dir() {
         return Err(Failure::Message(format!("{} holds no audit log; name its home with --home", home.display())));
     }
-    let report = verify::verify(&directory)?;
+    let report = verify::verify(&directory)
+        .map_err(|error| Failure::Message(format!("the audit log {} cannot be read: {error}", directory.display())))?;
     if json {
-        println!("{}", serde_json::to_string(&report).map_err(|error| Failure::Io(error.into()))?);
+        output::line(serde_json::to_string(&report).map_err(|error| Failure::Io(error.into()))?);
     } else {
         for note in &report.notes {
             output::line(format_args!("note: {note}"));

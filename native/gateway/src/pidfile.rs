@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::clock;
+use crate::{clock, home};
 
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +45,11 @@ pub struct PidFile {
 fn open(path: &Path, create: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create).truncate(false).mode(0o600);
-    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path).map_err(|error| named(path, error))
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}; {}", path.display(), home::remedy(&error)))
 }
 
 impl PidFile {
@@ -69,7 +73,7 @@ impl PidFile {
             let ours = file.metadata()?;
             if path.symlink_metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
                 let mut acquired = Self { path: path.to_owned(), file };
-                acquired.write(0)?;
+                acquired.write(0).map_err(|error| named(path, error))?;
                 return Ok(Some(acquired));
             }
         }

@@ -1,11 +1,11 @@
 //! The operator's policies, and those of runs.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aasm_policy::{Call, Diagnostics, PolicySet, Source, Verdict};
 
@@ -26,6 +26,8 @@ pub enum PolicyError {
     Unreadable { path: PathBuf, error: io::Error },
     #[error("policy {} holds no .yaml or .yml file", .0.display())]
     Nothing(PathBuf),
+    #[error("policy {} belongs to user {owner}; it must be yours or root's: copy it, or pass another with --policy", .path.display())]
+    ForeignOwner { path: PathBuf, owner: u32 },
     #[error("policy {} can be written by others; type: chmod go-w '{}'", .0.display(), .0.display())]
     WritableByOthers(PathBuf),
 }
@@ -68,8 +70,21 @@ pub fn load(named: Option<&Path>, home: &Home) -> Result<(PolicySet, Origin), Po
     Ok((aasm_policy::load(&sources).map_err(PolicyError::Invalid)?, Origin::Files))
 }
 
+/// Whoever can write a policy, or put another in its place, decides what is allowed.
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), PolicyError> {
+    let owner = metadata.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(PolicyError::ForeignOwner { path: path.to_owned(), owner });
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(PolicyError::WritableByOthers(path.to_owned()));
+    }
+    Ok(())
+}
+
 fn documents(directory: &Path) -> Result<Vec<PathBuf>, PolicyError> {
     let unreadable = |error| PolicyError::Unreadable { path: directory.to_owned(), error };
+    check_owner(directory, &directory.metadata().map_err(unreadable)?)?;
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -87,9 +102,7 @@ fn read(path: &Path) -> Result<String, PolicyError> {
     if !metadata.is_file() {
         return Err(unreadable(io::Error::other("not a regular file")));
     }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(PolicyError::WritableByOthers(path.to_owned()));
-    }
+    check_owner(path, &metadata)?;
     let mut text = String::new();
     File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text)).map_err(unreadable)?;
     Ok(text)
@@ -139,13 +152,20 @@ impl PolicyStore {
         self.operator.names().into_iter().chain(own).map(str::to_owned).collect()
     }
 
-    /// The policy of a run; compiled once while it is used.
-    pub fn run(&self, run_id: Option<&str>, state: &State) -> Result<Arc<RunPolicy>, StateError> {
-        let Some(run_id) = run_id else { return Ok(Arc::new(RunPolicy::Nothing)) };
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = runs.get(run_id) {
-            return Ok(Arc::clone(known));
+    /// The policy of a run that is at hand.
+    pub fn known(&self, run_id: Option<&str>) -> Option<Arc<RunPolicy>> {
+        match run_id {
+            None => Some(Arc::new(RunPolicy::Nothing)),
+            Some(run_id) => self.runs().get(run_id).cloned(),
         }
+    }
+
+    /// The policy of a run; compiled once while it is used. May ask `state.db`, so it may block.
+    pub fn run(&self, run_id: Option<&str>, state: &State) -> Result<Arc<RunPolicy>, StateError> {
+        if let Some(known) = self.known(run_id) {
+            return Ok(known);
+        }
+        let run_id = run_id.unwrap_or_default();
         let policy = match state.run_policy(run_id)? {
             None => return Ok(Arc::new(RunPolicy::UnknownRun)),
             Some(None) => RunPolicy::Nothing,
@@ -155,11 +175,16 @@ impl PolicyStore {
             },
         };
         let policy = Arc::new(policy);
+        let mut runs = self.runs();
         if runs.len() >= KEPT_RUNS {
             runs.clear();
         }
         runs.insert(run_id.to_owned(), Arc::clone(&policy));
         Ok(policy)
+    }
+
+    fn runs(&self) -> MutexGuard<'_, HashMap<String, Arc<RunPolicy>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The strictest of the operator's policies and the run's.

@@ -1,11 +1,30 @@
 //! Other processes, as `/proc` shows them.
 
+use std::io;
 use std::path::Path;
+
+use rustix::io::Errno;
 
 /// When a process started, in clock ticks since boot: with the pid it names one process for good. `None` when there is
 /// no such process, or when it has ended and waits to be collected.
 pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    start_of(&stat(pid).ok()?)
+}
+
+/// Whether the process that had this pid and started then has ended. Not knowing is not yes: without a descriptor left,
+/// for instance, nothing can be seen.
+pub fn is_gone(pid: u32, start: u64) -> bool {
+    match stat(pid) {
+        Ok(stat) => start_of(&stat) != Some(start),
+        Err(error) => error.kind() == io::ErrorKind::NotFound || Errno::from_io_error(&error) == Some(Errno::SRCH),
+    }
+}
+
+fn stat(pid: u32) -> io::Result<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+}
+
+fn start_of(stat: &str) -> Option<u64> {
     // The name in parentheses may hold anything; what follows the last one does not.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;

@@ -10,11 +10,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// Connections at one time; further ones wait to be accepted.
-const CONNECTIONS: usize = 1024;
+/// Connections at one time, if there are descriptors for them; further ones wait to be accepted.
+const CONNECTIONS: u64 = 4096;
+
+/// Descriptors that connections leave for log, index, state and spool.
+const OWN_DESCRIPTORS: u64 = 64;
 
 /// A request's headers must be here within this time; an idle connection is closed after it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,6 +47,11 @@ impl Listeners {
     }
 }
 
+fn places() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors.saturating_sub(OWN_DESCRIPTORS).clamp(OWN_DESCRIPTORS, CONNECTIONS)).unwrap_or(1)
+}
+
 async fn accept(v4: &TcpListener, v6: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
     match v6 {
         None => v4.accept().await,
@@ -58,7 +67,7 @@ pub async fn run(listeners: Listeners, app: Router, shutdown: impl Future<Output
     let v4 = TcpListener::from_std(listeners.v4)?;
     let v6 = listeners.v6.map(TcpListener::from_std).transpose()?;
     let service = TowerToHyperService::new(app);
-    let (graceful, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+    let (graceful, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(places())));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(64 << 10);
     tokio::pin!(shutdown);

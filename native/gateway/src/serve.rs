@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aasm_policy::PolicySet;
+use aasm_wire::terms::EnforcementMode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use crate::app::{self, Gateway, VERSION};
 use crate::audit::entry::{LineType, Loss};
@@ -23,7 +25,7 @@ use crate::run::{Listeners, run};
 use crate::session::Sessions;
 use crate::start::{Failure, Options};
 use crate::state::State;
-use crate::{logfile, port_holder, sweep};
+use crate::{home, logfile, port_holder, sweep};
 
 #[derive(Serialize)]
 struct GatewayLine<'a> {
@@ -106,10 +108,12 @@ fn open(options: &Options, home: &mut Home, started: Instant) -> Result<Opened, 
     for warning in &home.warnings {
         tracing::warn!("{warning}");
     }
-    let state = State::open(&home.path("state.db"))?;
+    let path = home.path("state.db");
+    let state = State::open(&path).map_err(|error| Failure::Message(error.at(&path)))?;
     let (revision, changed) = state.revision(policies.fingerprint(), origin.as_str(), &policies.names())?;
     let directory = home.path("audit");
-    let (audit, notes, writer) = Audit::open(&directory)?;
+    let (audit, notes, writer) = Audit::open(&directory)
+        .map_err(|error| Failure::Message(format!("{}: {error}; {}", directory.display(), home::remedy(&error))))?;
     let mut entries = Vec::new();
     for note in notes {
         tracing::warn!("audit log: {note}");
@@ -121,7 +125,7 @@ fn open(options: &Options, home: &mut Home, started: Instant) -> Result<Opened, 
     let gateway = Gateway {
         port,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        min_enforcement: options.min_enforcement,
+        min_enforcement: options.min_enforcement.unwrap_or(EnforcementMode::Disabled),
         sessions: Sessions::new(&secret),
         secret,
         operator_token,
@@ -131,6 +135,8 @@ fn open(options: &Options, home: &mut Home, started: Instant) -> Result<Opened, 
         reader: Arc::new(Reader::new(&directory)),
         nonces: Nonces::default(),
         bodies: app::bodies(),
+        searches: Semaphore::new(1),
+        announcements: Semaphore::new(1),
         started,
     };
     entries.push(gateway_line(&gateway, "started"));

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aasm_wire::identifier::is_id;
@@ -117,7 +118,7 @@ fn is_blank(path: &Path) -> io::Result<bool> {
 #[derive(Default)]
 pub struct Adopter {
     /// Segments that were complained about.
-    left_alone: HashSet<PathBuf>,
+    left_alone: Arc<HashSet<PathBuf>>,
 }
 
 impl Adopter {
@@ -131,6 +132,11 @@ impl Adopter {
             }
         }
         Ok(())
+    }
+
+    /// Segments that are left where they are, since nothing more can be learnt from them.
+    pub fn left_alone(&self) -> Arc<HashSet<PathBuf>> {
+        Arc::clone(&self.left_alone)
     }
 
     /// All segments of one instance: only when all of them are ours is a BEGIN without END an end unknown.
@@ -162,7 +168,7 @@ impl Adopter {
                     tracing::error!("{} is left where it is: {error}", orphan.path.display());
                     let detail = format!("spool segment {name} cannot be read: {error}");
                     append(audit, vec![loss(instance, &name, detail)]).await?;
-                    self.left_alone.insert(orphan.path);
+                    Arc::make_mut(&mut self.left_alone).insert(orphan.path);
                     continue;
                 }
             };

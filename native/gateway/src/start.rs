@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use aasm_wire::shapes::Health;
 use aasm_wire::terms::EnforcementMode;
 
 use crate::app::VERSION;
@@ -24,7 +25,8 @@ pub struct Options {
     pub home: PathBuf,
     pub port: u16,
     pub policy: Option<PathBuf>,
-    pub min_enforcement: EnforcementMode,
+    /// `None` when nothing was said: agents are held to nothing.
+    pub min_enforcement: Option<EnforcementMode>,
     /// Started by another `aasm start`, which waits.
     pub detached: bool,
 }
@@ -51,7 +53,7 @@ pub fn foreground(options: &Options) -> Result<ExitCode, Failure> {
         Err(Failure::AlreadyRunning) => {
             if !options.detached {
                 let home = Home::open(&options.home)?;
-                output::error(wait_for_running(home, Instant::now() + PATIENCE)?);
+                output::error(wait_for_running(home, options, Instant::now() + PATIENCE)?);
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -67,7 +69,7 @@ pub fn detached(options: &Options) -> Result<ExitCode, Failure> {
     }
     let deadline = Instant::now() + PATIENCE;
     if pidfile::running(&home.path("gateway.pid"))?.is_some() {
-        output::line(wait_for_running(home, deadline)?);
+        output::line(wait_for_running(home, options, deadline)?);
         return Ok(ExitCode::SUCCESS);
     }
     let (policies, origin) = policy_store::load(options.policy.as_deref(), &home)?;
@@ -90,7 +92,7 @@ pub fn detached(options: &Options) -> Result<ExitCode, Failure> {
         if let Some(ended) = child.try_wait()? {
             if ended.success() {
                 // Another start was faster; the lock has decided.
-                output::line(wait_for_running(home, deadline)?);
+                output::line(wait_for_running(home, options, deadline)?);
                 return Ok(ExitCode::SUCCESS);
             }
             return Err(Failure::Message(said(&mut child, &home)));
@@ -112,7 +114,9 @@ fn spawn(options: &Options) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg0("aasm").args(["start", "--mode", "local", "--foreground", "--detached"]);
     command.arg("--home").arg(&options.home).arg("--port").arg(options.port.to_string());
-    command.arg("--min-enforcement").arg(options.min_enforcement.as_str());
+    if let Some(least) = options.min_enforcement {
+        command.arg("--min-enforcement").arg(least.as_str());
+    }
     if let Some(policy) = &options.policy {
         command.arg("--policy").arg(policy);
     }
@@ -133,8 +137,9 @@ fn said(child: &mut Child, home: &Home) -> String {
     }
 }
 
-/// Waits until the gateway that holds the lock answers, and says where.
-fn wait_for_running(mut home: Home, deadline: Instant) -> Result<String, Failure> {
+/// Waits until the gateway that holds the lock answers, and says where. One that runs under another policy than was asked
+/// for, or holds agents to less, is not what was asked for.
+fn wait_for_running(mut home: Home, options: &Options, deadline: Instant) -> Result<String, Failure> {
     let path = home.path("gateway.pid");
     loop {
         match pidfile::running(&path)? {
@@ -143,9 +148,15 @@ fn wait_for_running(mut home: Home, deadline: Instant) -> Result<String, Failure
                 if let Ok(health) = probe::health(record.port, &secret, Duration::from_secs(1)) {
                     let policy = status::policy(&home, &health);
                     let (version, port, pid) = (&health.version, record.port, record.pid);
-                    return Ok(format!(
+                    let running = format!(
                         "gateway {version} is already running on http://127.0.0.1:{port} (pid {pid}), policy: {policy}"
-                    ));
+                    );
+                    return match difference(options, &home, &health)? {
+                        None => Ok(running),
+                        Some(difference) => Err(Failure::Message(format!(
+                            "{running}; {difference}: type `aasm stop`, then start again"
+                        ))),
+                    };
                 }
             }
             Some(_) => {}
@@ -159,6 +170,19 @@ fn wait_for_running(mut home: Home, deadline: Instant) -> Result<String, Failure
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What was asked for and does not hold in the gateway that runs.
+fn difference(options: &Options, home: &Home, health: &Health) -> Result<Option<&'static str>, Failure> {
+    if options.min_enforcement.is_some_and(|least| health.min_enforcement != Some(least)) {
+        return Ok(Some("it was started with another --min-enforcement"));
+    }
+    if options.policy.is_none() {
+        return Ok(None);
+    }
+    let (policies, _) = policy_store::load(options.policy.as_deref(), home)?;
+    let same = status::fingerprint(home).is_some_and(|fingerprint| fingerprint == policies.fingerprint());
+    Ok((!same).then_some("it was started with another --policy"))
 }
 
 impl Policy {

@@ -5,8 +5,11 @@ use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use aasm_wire::shapes::{AgentsAnswer, AuditAnswer, Health};
+use aasm_wire::shapes::{AuditAnswer, Health};
+use aasm_wire::terms::EnforcementMode;
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
@@ -38,12 +41,21 @@ impl fmt::Display for Policy {
 
 /// The policies of a running gateway, by its newest revision.
 pub fn policy(home: &Home, health: &Health) -> Policy {
-    let names = || -> rusqlite::Result<String> {
-        let connection = Connection::open_with_flags(home.path("state.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.query_row("SELECT names FROM revisions ORDER BY number DESC LIMIT 1", [], |row| row.get(0))
-    };
-    let names = names().ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let names: Option<String> = look(home, "SELECT names FROM revisions ORDER BY number DESC LIMIT 1");
+    let names = names.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     Policy { source: health.policy_source.clone(), names }
+}
+
+/// The fingerprint of a running gateway's policies.
+pub fn fingerprint(home: &Home) -> Option<String> {
+    look(home, "SELECT fingerprint FROM revisions ORDER BY number DESC LIMIT 1")
+}
+
+/// One value of `state.db`, read beside the gateway.
+fn look<T: FromSql>(home: &Home, sql: &str) -> Option<T> {
+    let connection = Connection::open_with_flags(home.path("state.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    connection.busy_timeout(TIMEOUT).ok()?;
+    connection.query_row(sql, [], |row| row.get(0)).ok()
 }
 
 #[derive(Serialize)]
@@ -59,8 +71,9 @@ struct Status {
     uptime_secs: u64,
     policy: Policy,
     policy_revision: String,
+    min_enforcement: Option<EnforcementMode>,
     /// Instances that are active.
-    agents: usize,
+    agents: u32,
     records: u64,
     indexed_through: u64,
     last_line: u64,
@@ -88,7 +101,6 @@ pub fn status(home: &std::path::Path, json: bool) -> Result<ExitCode, Failure> {
     let health = probe::health(record.port, &secret, TIMEOUT).map_err(silent)?;
     let ask = |path: &str| probe::get(record.port, path, Some(&operator), TIMEOUT).map_err(silent);
     let unclear = |error: serde_json::Error| silent(error.into());
-    let agents: AgentsAnswer = serde_json::from_slice(&ask("/v1/agents")?).map_err(unclear)?;
     let audit: AuditAnswer = serde_json::from_slice(&ask("/v1/audit?limit=1&count=true")?).map_err(unclear)?;
     let status = Status {
         running: true,
@@ -98,17 +110,19 @@ pub fn status(home: &std::path::Path, json: bool) -> Result<ExitCode, Failure> {
         version: health.version.clone(),
         home: home.root().display().to_string(),
         policy: policy(&home, &health),
+        min_enforcement: health.min_enforcement,
         status: health.status,
         storage: health.storage,
         uptime_secs: health.uptime_secs,
         policy_revision: health.policy_revision,
-        agents: agents.agents.iter().filter(|agent| agent.state == "active").count(),
+        // The gateway lists its newest instances only; here all are counted.
+        agents: look(&home, "SELECT count(*) FROM instances WHERE left IS NULL AND lost IS NULL").unwrap_or(0),
         records: audit.total.unwrap_or(0),
         indexed_through: audit.indexed_through,
         last_line: audit.head.seq,
     };
     if json {
-        println!("{}", serde_json::to_string(&status).map_err(|error| Failure::Io(error.into()))?);
+        output::line(serde_json::to_string(&status).map_err(|error| Failure::Io(error.into()))?);
     } else {
         output::line(format_args!(
             "gateway   {} on {} (pid {}), up {} s",
@@ -116,13 +130,18 @@ pub fn status(home: &std::path::Path, json: bool) -> Result<ExitCode, Failure> {
         ));
         output::line(format_args!("home      {}", status.home));
         output::line(format_args!("policy    {}, revision {}", status.policy, status.policy_revision));
-        output::line(format_args!("agents    {} active", status.agents));
+        let least = status.min_enforcement.map_or("unknown", EnforcementMode::as_str);
+        output::line(format_args!("agents    {} active, held to at least: {least}", status.agents));
         let behind = status.last_line.saturating_sub(status.indexed_through);
         let note = if behind > 0 { format!(", index {behind} lines behind") } else { String::new() };
         output::line(format_args!("records   {}{note}", status.records));
         output::line(format_args!("storage   {}", status.storage));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn unstoppable(pid: u32, error: Errno) -> Failure {
+    Failure::Message(format!("the gateway (pid {pid}) cannot be stopped: {}; end that process", io::Error::from(error)))
 }
 
 /// Ends the gateway of a home and waits until it is gone.
@@ -134,10 +153,17 @@ pub fn stop(home: &std::path::Path) -> Result<ExitCode, Failure> {
     };
     let pid = i32::try_from(record.pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| Failure::Message(format!("{} names no process; try again", path.display())))?;
-    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-    // The descriptor names one process for good; the lock says that it is still the gateway.
-    if pidfile::running(&path)?.as_ref() == Some(&record) {
-        pidfd_send_signal(&process, Signal::TERM).map_err(io::Error::from)?;
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        // The descriptor names one process for good; the lock says that it is still the gateway.
+        Ok(process) if pidfile::running(&path)?.as_ref() == Some(&record) => {
+            match pidfd_send_signal(&process, Signal::TERM) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(unstoppable(record.pid, error)),
+            }
+        }
+        // It has just ended.
+        Ok(_) | Err(Errno::SRCH) => {}
+        Err(error) => return Err(unstoppable(record.pid, error)),
     }
     let deadline = Instant::now() + STOP_PATIENCE;
     while pidfile::running(&path)?.is_some_and(|now| now.pid == record.pid) {

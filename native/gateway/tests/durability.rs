@@ -158,6 +158,29 @@ fn index_rebuilt() {
     assert_eq!(rows["next"], before["next"]);
 }
 
+/// The index can be deleted at any time, also under a gateway that runs.
+#[test]
+fn index_removed_meanwhile() {
+    let parent = tempfile::tempdir().unwrap();
+    let home = parent.path().join("home");
+    let gateway = Gateway::start(&home, &[]);
+    let (agent, mut client) = (gateway.register("a"), gateway.client());
+    let known: Vec<_> = (0..20).map(|_| fresh_id()).collect();
+    known.iter().for_each(|event| drop(agent.check(&mut client, event, "t")));
+    let before = gateway.get("/v1/audit");
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(home.join(format!("audit/index.db{suffix}")));
+    }
+    assert_eq!(agent.check(&mut client, &fresh_id(), "t").status, 200);
+    let page = eventually("the index", || {
+        let answer = gateway.client().request("GET", "/v1/audit?order=asc", &[&gateway.operator()], b"");
+        (answer.status == 200).then(|| answer.json()).filter(|page| page["records"].as_array().unwrap().len() == 21)
+    });
+    assert!(before["records"].as_array().unwrap().iter().all(|row| page["records"].as_array().unwrap().contains(row)));
+    let records = known.iter().map(|event| agent.begin(event, "t")).collect();
+    assert_eq!(agent.send(&mut client, records, false).json()["duplicates"], 20);
+}
+
 /// Unmounts when dropped, before the directory goes away.
 struct Mount(std::path::PathBuf);
 

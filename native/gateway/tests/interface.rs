@@ -180,6 +180,41 @@ fn modes() {
     assert_eq!(gateway.proven("POST", "/v1/agents", &wrong).problem(), (422, "invalid_value".into()));
 }
 
+/// What a run was announced with holds for all that runs in it.
+#[test]
+fn modes_of_a_run() {
+    let (_home, gateway) = gateway();
+    let run = "run-0123456789abcdef";
+    let body = json!({"run_id": run, "command": ["python"], "host": "h", "pid": 1, "cwd": "/", "sdk_version": "0",
+        "enforcement_mode": "observe"});
+    assert_eq!(gateway.proven("POST", "/v1/runs", &body).status, 201);
+    for (asked, effective) in [(json!("disabled"), "observe"), (json!("enforce"), "enforce"), (Value::Null, "enforce")]
+    {
+        let agent = gateway.register_with("a", json!({"run_id": run, "enforcement_mode": asked}));
+        assert_eq!(agent.answer["enforcement_mode"], effective);
+        assert_eq!(agent.check(&mut gateway.client(), &fresh_id(), "t").json()["code"], "starter");
+    }
+}
+
+/// Of announcements of one run at the same moment, one is the first; the log has one line of it.
+#[test]
+fn announced_once() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("home");
+    let gateway = Gateway::start(&path, &[]);
+    for round in 0..5 {
+        let run = format!("run-{round:016x}");
+        let mut codes: Vec<u16> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| gateway.announce(&run, None).status)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        codes.sort_unstable();
+        assert_eq!(codes, [200, 200, 200, 200, 200, 200, 200, 201]);
+    }
+    let log = std::fs::read_to_string(path.join("audit/00000000000000000001.log")).unwrap();
+    assert_eq!(log.matches(r#""type":"run""#).count(), 5);
+}
+
 /// A session is one instance's: it ends when the instance leaves, and reports for nobody else.
 #[test]
 fn sessions() {
@@ -213,6 +248,97 @@ fn foreign_ends() {
     let answer = other.send(&mut client, vec![other.end(&event, "returned")], false).json();
     assert_eq!(answer["rejected"][0]["reason"], "the event belongs to another instance");
     assert_eq!(only(&gateway.get("/v1/audit"))["outcome"], Value::Null);
+}
+
+/// An instance keeps its run for good: the run's policy would go with it.
+#[test]
+fn one_run_for_good() {
+    let (_home, gateway) = gateway();
+    let run = "run-0123456789abcdef";
+    assert_eq!(gateway.announce(run, Some(DENY_DELETE)).status, 201);
+    let agent = gateway.register_with("a", json!({"run_id": run}));
+    let again = |run: Value| {
+        let body = json!({"agent_id": "a", "instance_id": agent.instance_id, "run_id": run, "sdk_version": "0",
+            "python_version": "3", "pid": 1, "host": "elsewhere"});
+        gateway.proven("POST", "/v1/agents", &body)
+    };
+    assert_eq!(again(Value::Null).problem(), (409, "instance_exists".into()));
+    assert_eq!(again(json!(run)).status, 200);
+}
+
+/// The agent may have denied what the gateway allowed, when no answer came in time or the arguments had changed. The log
+/// has both verdicts then, the row shows both, and each is written once.
+#[test]
+fn another_verdict_of_the_agent() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("home");
+    let gateway = Gateway::start(&path, &[]);
+    let (agent, mut client, event, same) = (gateway.register("a"), gateway.client(), fresh_id(), fresh_id());
+    let verdict = agent.check(&mut client, &event, "t").json();
+    agent.check(&mut client, &same, "t");
+    let mut begin = agent.begin(&event, "t");
+    let changed = begin.verdict.as_mut().unwrap();
+    (changed.decision, changed.code, changed.reason) =
+        ("deny".into(), "arguments_changed".into(), "They changed.".into());
+    let send = |client: &mut Client| {
+        let records =
+            vec![begin.clone(), agent.begin(&event, "t"), agent.begin(&same, "t"), agent.end(&event, "refused")];
+        let answer = agent.send(client, records, false).json();
+        (answer["accepted"].as_u64().unwrap(), answer["duplicates"].as_u64().unwrap())
+    };
+    assert_eq!(send(&mut client), (2, 2));
+    assert_eq!(send(&mut client), (0, 4));
+    assert_eq!(agent.check(&mut client, &event, "t").json(), verdict);
+    let rows = gateway.get("/v1/audit");
+    let row = &rows["records"][1];
+    assert_eq!(
+        (&row["decision"], &row["code"], &row["outcome"]),
+        (&json!("allow"), &json!("starter"), &json!("refused"))
+    );
+    let expected = json!({"decision": "deny", "code": "arguments_changed", "reason": "They changed."});
+    assert_eq!((&row["agent_verdict"], &rows["records"][0]["agent_verdict"]), (&expected, &Value::Null));
+    assert_eq!(only(&gateway.get("/v1/audit?decision=deny"))["event_id"], event.as_str());
+    // A rebuilt index says the same.
+    assert_eq!(gateway.terminate(), Some(0));
+    std::fs::remove_file(path.join("audit/index.db")).unwrap();
+    let gateway = Gateway::start(&path, &[]);
+    assert_eq!(gateway.get("/v1/audit")["records"], rows["records"]);
+    assert_eq!(send(&mut gateway.client()), (0, 4));
+}
+
+/// Nobody ends the calls of an instance that is alive; when its process has ended, others may.
+#[test]
+fn only_the_dead_are_adopted() {
+    let (_home, gateway) = gateway();
+    let mut process = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let agent = gateway.register_with("a", json!({"pid": process.id(), "host": host.trim()}));
+    let (other, mut client, event) = (gateway.register("b"), gateway.client(), fresh_id());
+    agent.check(&mut client, &event, "t");
+    let refused = other.send(&mut client, vec![agent.end(&event, "returned")], true);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(refused.problem(), (409, "instance_alive".into()));
+    assert_eq!(only(&gateway.get("/v1/audit"))["outcome"], Value::Null);
+    assert_eq!(other.send(&mut client, vec![agent.end(&event, "returned")], true).json()["accepted"], 1);
+}
+
+/// Large bodies that arrive slowly hold up other large ones, and no check.
+#[test]
+fn checks_pass_slow_batches() {
+    let (_home, gateway) = gateway();
+    let agent = gateway.register("a");
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}\r\nContent-Length: 8000000\r\n\r\n",
+        gateway.port,
+        agent.header()
+    );
+    let mut slow: Vec<Client> = (0..8).map(|_| gateway.client()).collect();
+    slow.iter_mut().for_each(|client| client.send(head.as_bytes()));
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let before = std::time::Instant::now();
+    assert_eq!(agent.check(&mut gateway.client(), &fresh_id(), "t").status, 200);
+    assert!(before.elapsed() < std::time::Duration::from_secs(2), "{:?}", before.elapsed());
 }
 
 /// An unknown outcome gives way to the real one, and to no other.

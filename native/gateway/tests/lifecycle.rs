@@ -148,6 +148,130 @@ fn policies_of_the_home() {
     assert!(!refused.status.success() && stderr(&refused).contains("type: chmod go-w"), "{}", stderr(&refused));
 }
 
+/// A gateway that runs under another policy, or holds agents to less, is not the one that was asked for.
+#[test]
+fn another_gateway_than_asked_for() {
+    let (parent, home) = home();
+    let policy = |name: &str, default: &str| {
+        let path = parent.path().join(name);
+        let text = format!("apiVersion: agent-assembly/v1\nkind: Policy\nmetadata: {{name: p}}\ndefault: {default}\n");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (strict, lax) = (policy("strict.yaml", "deny"), policy("lax.yaml", "allow"));
+    let start = |arguments: &[&str]| {
+        let output = aasm(&home).args(["start", "--port", "0"]).args(arguments).output().unwrap();
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    };
+    let _gateway = Gateway::start(&home, &["--policy", &lax, "--min-enforcement", "observe"]);
+    assert_eq!(start(&[]).0, Some(0));
+    assert_eq!(start(&["--policy", &lax, "--min-enforcement", "observe"]).0, Some(0));
+    for (arguments, what) in [
+        (&["--policy", strict.as_str()][..], "--policy"),
+        (&["--min-enforcement", "enforce"], "--min-enforcement"),
+        (&["--foreground", "--policy", &strict], "--policy"),
+    ] {
+        let (code, said) = start(arguments);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains(&format!("with another {what}: type `aasm stop`")) && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+    assert_eq!(status(&home).1["min_enforcement"], "observe");
+}
+
+/// Whoever removes the pid file of a gateway that runs gets no second writer of its log.
+#[test]
+fn one_writer_without_a_pid_file() {
+    let (_parent, home) = home();
+    let gateway = Gateway::start(&home, &[]);
+    std::fs::remove_file(home.join("gateway.pid")).unwrap();
+    let start = aasm(&home).args(["start", "--port", "0"]).output().unwrap();
+    let said = stderr(&start);
+    assert_eq!((start.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("another gateway writes it, whose gateway.pid was removed; end that process"), "{said}");
+    let agent = gateway.register("a");
+    assert_eq!(agent.check(&mut gateway.client(), &fresh_id(), "t").status, 200);
+    assert_eq!(verify(&home)["intact"], true);
+}
+
+/// Policies are their reader's or root's, and nobody else can put another in their place.
+#[test]
+fn foreign_policies() {
+    let (parent, home) = home();
+    let directory = parent.path().join("policies");
+    std::fs::create_dir(&directory).unwrap();
+    let file = directory.join("p.yaml");
+    std::fs::write(&file, "apiVersion: agent-assembly/v1\nkind: Policy\nmetadata: {name: p}\ndefault: deny\n").unwrap();
+    let refused = |path: &std::path::Path| {
+        let start = aasm(&home).args(["start", "--port", "0", "--policy"]).arg(path).output().unwrap();
+        assert_eq!(start.status.code(), Some(1));
+        stderr(&start)
+    };
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
+    assert!(refused(&directory).contains(&format!("type: chmod go-w '{}'", directory.display())));
+    if std::fs::metadata(parent.path()).unwrap().uid() == 0 {
+        std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
+        assert!(refused(&file).contains("belongs to user 12345"));
+    }
+}
+
+/// A reader that went away is no reason to panic.
+#[test]
+fn closed_output() {
+    let (_parent, home) = home();
+    let gateway = Gateway::start(&home, &[]);
+    for arguments in [&["audit", "verify", "--json"][..], &["status", "--json"], &["status"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = aasm(&home).args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()), "{arguments:?}");
+    }
+    drop(gateway);
+}
+
+/// Connections leave descriptors for the gateway's own files.
+#[test]
+fn descriptors_for_itself() {
+    let (_parent, home) = home();
+    let mut command = std::process::Command::new("prlimit");
+    command.args(["--nofile=160:160", "--", env!("CARGO_BIN_EXE_aasm"), "start", "--foreground", "--port", "0"]);
+    command.env("AASM_HOME", &home);
+    let gateway = Gateway::spawn(&home, command);
+    let (agent, mut first) = (gateway.register("a"), gateway.client());
+    assert_eq!(agent.check(&mut first, &fresh_id(), "t").status, 200);
+    let many: Vec<Client> = (0..180).map(|_| gateway.client()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let page = first.request("GET", "/v1/audit", &[&gateway.operator()], b"");
+    assert_eq!((page.status, page.json()["records"].as_array().map(Vec::len)), (200, Some(1)), "{}", page.text());
+    drop(many);
+}
+
+/// Without a descriptor left nothing can be seen of a process, and not seeing it is not its end.
+#[test]
+fn out_of_descriptors() {
+    let (_parent, home) = home();
+    let mut command = std::process::Command::new("prlimit");
+    command.args(["--nofile=60:60", "--", env!("CARGO_BIN_EXE_aasm"), "start", "--foreground", "--port", "0"]);
+    command.env("AASM_HOME", &home);
+    let gateway = Gateway::spawn(&home, command);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let agent = gateway.register_with("a", serde_json::json!({"host": host.trim()}));
+    let event = fresh_id();
+    assert_eq!(agent.check(&mut gateway.client(), &event, "t").status, 200);
+    let many: Vec<Client> = (0..80).map(|_| gateway.client()).collect();
+    std::thread::sleep(Duration::from_secs(5));
+    drop(many);
+    let state = eventually("an answer", || {
+        let mut client = gateway.client();
+        let answer = client.try_request("GET", "/v1/agents", &[&gateway.operator()], b"").ok()?;
+        Some(answer.json()["agents"][0]["state"].clone())
+    });
+    assert_eq!(state, "active");
+    assert_eq!(gateway.get("/v1/audit")["records"][0]["outcome"], Value::Null);
+}
+
 /// Homes that others could have prepared are refused, with the command that mends them.
 #[test]
 fn bad_homes() {
@@ -177,6 +301,40 @@ fn bad_homes() {
     std::fs::remove_file(home.join("gateway.secret")).unwrap();
     symlink("/etc/hostname", home.join("gateway.secret")).unwrap();
     assert!(refused(&home).contains("symbolic link"));
+}
+
+/// What is damaged or has no room is named with what to do, in one line.
+#[test]
+fn unusable_homes() {
+    let (parent, home) = home();
+    Gateway::start(&home, &[]).terminate();
+    let refused = |home: &std::path::Path| {
+        let start = aasm(home).args(["start", "--port", "0"]).output().unwrap();
+        assert_eq!((start.status.code(), stderr(&start).lines().count()), (Some(1), 1), "{}", stderr(&start));
+        stderr(&start)
+    };
+    std::fs::write(home.join("state.db"), "no database").unwrap();
+    assert!(refused(&home).contains("state.db cannot be used") && refused(&home).contains("move it away"));
+    std::fs::remove_file(home.join("state.db")).unwrap();
+    std::fs::remove_file(home.join("audit/head")).unwrap();
+    std::fs::create_dir(home.join("audit/head")).unwrap();
+    assert!(refused(&home).contains("audit/head is not a file; move it away"));
+    let full = parent.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&full).status();
+    if mounted.is_ok_and(|status| status.success()) {
+        let said: Vec<String> = [0, 4, 8, 16]
+            .map(|free: usize| {
+                let _ = std::fs::remove_dir_all(full.join("home"));
+                std::fs::write(full.join("ballast"), vec![1; (64 - free) << 10]).unwrap();
+                refused(&full.join("home"))
+            })
+            .into();
+        let _ = std::process::Command::new("umount").arg("-l").arg(&full).status();
+        assert!(said.iter().all(|line| line.contains(&full.display().to_string())), "{said:?}");
+        assert!(said.iter().all(|line| line.contains("make room on its disk")), "{said:?}");
+    }
 }
 
 /// What is not there is an error at the door.

@@ -120,6 +120,24 @@ fn owner(path: &Path) -> Child {
     child
 }
 
+/// A segment that cannot be read says nothing more: the calls of its dead writer end all the same.
+#[test]
+fn unreadable_segments_keep_no_call_open() {
+    let (_parent, gateway) = gateway();
+    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let agent = gateway.register_with("a", json!({"pid": process.id(), "host": host.trim()}));
+    let event = fresh_id();
+    agent.check(&mut gateway.client(), &event, "t");
+    let path = gateway.home.join(format!("spool/{}-000001.seg", agent.instance_id));
+    std::fs::write(&path, "AASMSP2\nsomething newer").unwrap();
+    std::fs::File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    eventually("the end", || (row(&gateway, &event)["outcome"] == "unknown").then_some(()));
+    assert!(path.exists());
+}
+
 /// A segment belongs to its owner as long as it lives. When the owner's process is gone, so is the instance: it is lost,
 /// and what it had begun ends unknown.
 #[test]

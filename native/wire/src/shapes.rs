@@ -19,6 +19,8 @@ pub struct Health {
     pub policy_revision: String,
     /// `starter` or `files`.
     pub policy_source: String,
+    /// What agents are held to at least; earlier versions do not say it.
+    pub min_enforcement: Option<EnforcementMode>,
     /// Over the challenge and the port; absent without a challenge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
@@ -194,6 +196,16 @@ pub struct AuditRow {
     pub duration_ms: Option<f64>,
     pub end_seq: Option<u64>,
     pub adopted: bool,
+    /// What the agent says that it acted on, where that is not the verdict above; null where it is.
+    pub agent_verdict: Option<AgentVerdict>,
+}
+
+/// A verdict that an agent reports otherwise than the gateway gave it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentVerdict {
+    pub decision: String,
+    pub reason: String,
+    pub code: String,
 }
 
 /// The last line of the audit log.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::chain::Line;
+use super::chain::{Line, MAX_LINE};
 use super::entry::{Columns, LineType};
 use super::index::Pending;
 use super::segment::{self, LineReader, Next, Position};
@@ -34,6 +34,10 @@ impl CatchUp {
                         segment::file_name(self.segment)
                     ),
                 },
+                Next::Overlong { .. } => tracing::warn!(
+                    "{} has a line of more than {MAX_LINE} bytes; `aasm audit verify` says more",
+                    segment::file_name(self.segment)
+                ),
                 Next::End | Next::Torn { .. } => {
                     let following = segment::list(&self.directory)?.into_iter().find(|first| *first > self.segment);
                     let Some(following) = following else { break };

@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+/// `via` of a begin that the gateway wrote when it gave the verdict.
+pub const CHECK: &str = "check";
+
+/// `via` of a begin that the agent reported.
+pub const EVENTS: &str = "events";
+
 /// `begin`: the call and its verdict, before the body may run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Begin {
@@ -29,7 +35,7 @@ pub struct Begin {
     pub decided_by: String,
     pub enforcement_mode: String,
     pub evaluated: bool,
-    /// `check`: the gateway wrote it when it gave the verdict; `events`: the agent reported it.
+    /// `CHECK` or `EVENTS`.
     pub via: String,
     pub adopted: bool,
     /// By the agent's clock.
@@ -75,6 +81,9 @@ pub struct Columns {
     pub run_id: Option<String>,
     pub tool: Option<String>,
     pub decision: Option<String>,
+    pub code: Option<String>,
+    pub digest: Option<String>,
+    pub via: Option<String>,
     pub outcome: Option<String>,
 }
 
@@ -136,6 +145,9 @@ impl Entry {
             run_id: begin.run_id.clone(),
             tool: Some(begin.tool.clone()),
             decision: Some(begin.decision.clone()),
+            code: Some(begin.code.clone()),
+            digest: begin.digest.clone(),
+            via: Some(begin.via.clone()),
             outcome: None,
         };
         Self { line_type: LineType::Begin, members: members(begin), columns }

@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+
 use aasm_wire::shapes::Head;
 
 use super::chain::Link;
@@ -17,11 +20,21 @@ pub struct HeadFile {
 }
 
 impl HeadFile {
+    /// Opens the head for the one who writes the log. The lock holds two gateways apart that do not see each other's pid
+    /// file, because somebody removed it.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-        Ok(Self { file: options.open(directory.join("head"))? })
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let file = options.open(directory.join("head"))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { file }),
+            Err(Errno::WOULDBLOCK) => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another gateway writes it, whose gateway.pid was removed",
+            )),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub fn write(&self, link: &Link) -> io::Result<()> {
@@ -53,6 +66,16 @@ pub fn read(directory: &Path) -> io::Result<Option<Link>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One log has one writer.
+    #[test]
+    fn one_writer() {
+        let home = tempfile::tempdir().unwrap();
+        let first = HeadFile::open(home.path()).unwrap();
+        assert!(HeadFile::open(home.path()).is_err());
+        drop(first);
+        assert!(HeadFile::open(home.path()).is_ok());
+    }
 
     /// The head reads back as it was last written, whatever its length was before.
     #[test]

@@ -1,22 +1,24 @@
 //! `audit/index.db`: where each event's lines stand, and what they can be found by. Rebuilt from the log at any time.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::chain::{Line, Link};
 use super::entry::{Columns, LineType};
-use super::event::{EndState, EventState};
+use super::event::{Begun, EndState, EventState, digest_prefix};
 use super::segment::{self, LineReader, Next, Position};
 
 /// A new number makes older indexes be rebuilt.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE records (
     seq INTEGER PRIMARY KEY, event_id TEXT NOT NULL, time INTEGER NOT NULL,
     agent_id TEXT, instance_id TEXT, run_id TEXT, tool TEXT, decision TEXT, outcome TEXT,
-    begin_segment INTEGER, begin_offset INTEGER, begin_length INTEGER,
+    begin_segment INTEGER, begin_offset INTEGER, begin_length INTEGER, code TEXT, digest INTEGER,
+    agent_decision TEXT, agent_segment INTEGER, agent_offset INTEGER, agent_length INTEGER,
     end_seq INTEGER, end_segment INTEGER, end_offset INTEGER, end_length INTEGER
 );
 CREATE UNIQUE INDEX by_event ON records (event_id);
@@ -25,6 +27,7 @@ CREATE INDEX by_agent ON records (agent_id);
 CREATE INDEX by_run ON records (run_id);
 CREATE INDEX by_tool ON records (tool);
 CREATE INDEX by_decision ON records (decision);
+CREATE INDEX by_agent_decision ON records (agent_decision) WHERE agent_decision IS NOT NULL;
 CREATE INDEX open_by_instance ON records (instance_id) WHERE end_seq IS NULL;
 CREATE TABLE losses (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE progress (
@@ -45,8 +48,17 @@ pub struct Pending {
 
 pub struct Index {
     connection: Connection,
+    path: PathBuf,
+    identity: Option<Identity>,
     /// The last line that is in the index; `None` when it is empty.
     through: Option<(u64, Position)>,
+}
+
+/// Device and inode of a file; `None` when there is none.
+pub type Identity = (u64, u64);
+
+pub fn identity(path: &Path) -> Option<Identity> {
+    path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
@@ -77,7 +89,7 @@ impl Index {
         }
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;"))?;
-        Ok(Self { connection, through: None })
+        Ok(Self { connection, identity: identity(&path), path, through: None })
     }
 
     fn open_existing(path: &Path) -> rusqlite::Result<Option<Self>> {
@@ -95,7 +107,7 @@ impl Index {
             })
             .optional()?;
         let through = through.and_then(|(seq, position)| position.map(|position| (seq, position)));
-        Ok(Some(Self { connection, through }))
+        Ok(Some(Self { connection, identity: identity(path), path: path.to_owned(), through }))
     }
 
     /// Whether the last line that the index knows is the one that stands there in the log.
@@ -108,6 +120,11 @@ impl Index {
             .is_ok_and(|next| matches!(next, Next::Line { .. }));
         let stands = Line::parse(&line).is_some_and(|line| line.seq == seq && hash.is_ok_and(|hash| hash == line.hash));
         read && stands && seq <= tail.seq
+    }
+
+    /// Whether the file is still there, and still the one that was opened.
+    pub fn is_in_place(&self) -> bool {
+        self.identity.is_some() && self.identity == identity(&self.path)
     }
 
     pub fn through(&self) -> u64 {
@@ -123,7 +140,8 @@ impl Index {
     }
 
     pub fn event(&self, event_id: &str) -> rusqlite::Result<Option<EventState>> {
-        let sql = "SELECT instance_id, begin_segment, begin_offset, begin_length, end_seq IS NOT NULL, outcome
+        let sql = "SELECT instance_id, begin_segment, begin_offset, begin_length, end_seq IS NOT NULL, outcome,
+                          decision, code, digest, agent_segment IS NOT NULL
                    FROM records WHERE event_id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let read = |row: &Row<'_>| {
@@ -133,7 +151,9 @@ impl Index {
                 Some(aasm_wire::terms::UNKNOWN) => EndState::Unknown,
                 _ => EndState::Known,
             };
-            Ok(EventState { instance_id: row.get(0)?, begin: position(row, 1)?, end })
+            let (decision, code, digest) = (row.get(6)?, row.get(7)?, row.get(8)?);
+            let begin = position(row, 1)?.map(|position| Begun { position, decision, code, digest });
+            Ok(EventState { instance_id: row.get(0)?, begin, contested: row.get(9)?, end })
         };
         statement.query_row([event_id], read).optional()
     }
@@ -177,14 +197,15 @@ fn take_line(connection: &Connection, line: &Pending) -> rusqlite::Result<()> {
         LineType::Begin => {
             // An end that came first made the row; its begin completes it.
             let sql = "INSERT INTO records (seq, event_id, time, agent_id, instance_id, run_id, tool, decision,
-                           begin_segment, begin_offset, begin_length)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                           begin_segment, begin_offset, begin_length, code, digest)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                        ON CONFLICT (event_id) DO UPDATE SET seq = excluded.seq, time = excluded.time,
                            agent_id = excluded.agent_id, instance_id = excluded.instance_id, run_id = excluded.run_id,
                            tool = excluded.tool, decision = excluded.decision, begin_segment = excluded.begin_segment,
-                           begin_offset = excluded.begin_offset, begin_length = excluded.begin_length
+                           begin_offset = excluded.begin_offset, begin_length = excluded.begin_length,
+                           code = excluded.code, digest = excluded.digest
                        WHERE begin_segment IS NULL";
-            connection.prepare_cached(sql)?.execute(params![
+            let first = connection.prepare_cached(sql)?.execute(params![
                 seq,
                 event_id,
                 line.time,
@@ -195,8 +216,17 @@ fn take_line(connection: &Connection, line: &Pending) -> rusqlite::Result<()> {
                 columns.decision,
                 segment,
                 offset,
-                length
+                length,
+                columns.code,
+                columns.digest.as_deref().and_then(digest_prefix)
             ])?;
+            if first == 0 {
+                let sql =
+                    "UPDATE records SET agent_decision = ?2, agent_segment = ?3, agent_offset = ?4, agent_length = ?5
+                           WHERE event_id = ?1 AND agent_segment IS NULL";
+                let values = params![event_id, columns.decision, segment, offset, length];
+                connection.prepare_cached(sql)?.execute(values)?;
+            }
         }
         LineType::End => {
             let sql = "INSERT INTO records (seq, event_id, time, agent_id, instance_id, run_id, outcome,
@@ -271,7 +301,7 @@ mod tests {
         let mut index = Index::open(home.path(), &Link::origin()).unwrap();
         index.take(&[line(1, LineType::End, Some("raised")), line(2, LineType::Begin, None)]).unwrap();
         let state = index.event("e").unwrap().unwrap();
-        assert_eq!((state.end, state.begin.map(|begin| begin.offset)), (EndState::Known, Some(20)));
+        assert_eq!((state.end, state.begin.map(|begin| begin.position.offset)), (EndState::Known, Some(20)));
     }
 
     /// An index that is not of this log is thrown away.

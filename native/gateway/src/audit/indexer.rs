@@ -75,6 +75,15 @@ impl Indexer {
         }
     }
 
+    /// Begins a new index when somebody removed the file: what is written to the old one is seen by nobody.
+    pub fn replace_if_lost(&mut self, tail: &Link) {
+        if self.index.as_ref().is_some_and(|index| !index.is_in_place()) {
+            tracing::warn!("the audit index was removed; it is rebuilt");
+            self.index = None;
+            self.open(tail);
+        }
+    }
+
     /// Bytes of the log that the index lacks, when they are all in the last segment.
     pub fn gap(&self, end: (u64, u64)) -> Option<u64> {
         let (segment, offset) = self.index.as_ref()?.resume_at(&self.directory).ok()??;

@@ -31,6 +31,10 @@ const MOST_PENDING: usize = 200_000;
 /// Missing lines up to this many bytes are indexed before the first request is served.
 const SMALL_GAP: u64 = 4 << 20;
 
+fn millis(micros: i64) -> u64 {
+    u64::try_from(micros / 1000).unwrap_or(0)
+}
+
 pub struct Keeper {
     log: Log,
     index: Indexer,
@@ -41,7 +45,8 @@ pub struct Keeper {
     /// The events among them, and those written while the index catches up.
     states: HashMap<String, EventState>,
     losses: HashSet<String>,
-    started_millis: u64,
+    /// No event of an earlier gateway is younger than this.
+    earlier_millis: u64,
     refused: u64,
 }
 
@@ -57,13 +62,14 @@ impl Keeper {
     pub fn new(log: Log, status: Arc<Status>) -> Self {
         Self {
             index: Indexer::new(log.directory(), Arc::clone(&status)),
+            // The clock may have gone back since the log's last line.
+            earlier_millis: millis(clock::now_micros().max(log.last_time().unwrap_or(0))),
             log,
             status,
             pending: Vec::new(),
             pending_since: None,
             states: HashMap::new(),
             losses: HashSet::new(),
-            started_millis: u64::try_from(clock::now_micros() / 1000).unwrap_or(0),
             refused: 0,
         }
     }
@@ -175,12 +181,12 @@ impl Keeper {
         append.entries.iter().map(|entry| self.stage(entry, batch, staged, micros, time)).collect()
     }
 
-    /// Whether an event cannot be in the part of the log that the index has not seen: it is younger than this process, or
-    /// this process wrote it.
+    /// Whether an event cannot be in the part of the log that the index has not seen: it is younger than what an earlier
+    /// gateway can have written, or this one wrote it.
     fn is_surely_new(&self, entry: &Entry) -> bool {
         match (&entry.line_type, &entry.columns.event_id) {
             (LineType::Begin, Some(id)) => {
-                self.states.contains_key(id) || event_millis(id).is_some_and(|millis| millis >= self.started_millis)
+                self.states.contains_key(id) || event_millis(id).is_some_and(|millis| millis >= self.earlier_millis)
             }
             (_, Some(_)) => false,
             (_, None) => true,
@@ -241,6 +247,9 @@ impl Keeper {
                     self.forget_pending();
                 }
             } else {
+                if asked || idle {
+                    self.index.replace_if_lost(self.log.link());
+                }
                 let due = self.pending_since.is_some_and(|since| since.elapsed() >= LATEST);
                 if asked || idle || due || self.pending.len() >= CHUNK {
                     self.index_pending();
@@ -259,7 +268,7 @@ impl Keeper {
     }
 
     fn index_pending(&mut self) {
-        if !self.pending.is_empty() && self.index.take(&self.pending) {
+        if !self.index.is_catching_up() && !self.pending.is_empty() && self.index.take(&self.pending) {
             self.forget_pending();
         }
     }
@@ -294,5 +303,34 @@ impl Keeper {
             self.index_pending();
         }
         self.index.checkpoint(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Begin;
+    use crate::audit::chain::Link;
+
+    /// While the index is behind, an event is new only when no earlier gateway can have written it, also when the clock
+    /// has gone back since.
+    #[test]
+    fn a_clock_that_went_back() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(home.path()).unwrap();
+        let surely_new = |log: Log, millis: u64| {
+            let Link { seq, hash } = log.link().clone();
+            let keeper = Keeper::new(log, Arc::new(Status::new(aasm_wire::shapes::Head { seq, hash })));
+            let event_id = format!("{millis:012x}{}", "0".repeat(20));
+            keeper.is_surely_new(&Entry::begin(&Begin { event_id, ..Begin::default() }))
+        };
+        let hence = millis(clock::now_micros()) + 3_600_000;
+        let mut batch = log.batch();
+        batch.push(&clock::rfc3339(i64::try_from(hence * 1000).unwrap()), "gateway", br#""event":"test""#);
+        log.commit(batch, false).unwrap();
+        drop(log);
+        let reopened = || Log::open(home.path()).unwrap().0;
+        assert!(!surely_new(reopened(), hence - 1000));
+        assert!(surely_new(reopened(), hence + 1000));
     }
 }

@@ -15,6 +15,7 @@ pub struct Log {
     directory: PathBuf,
     head: HeadFile,
     link: Link,
+    last_time: Option<i64>,
     open: Option<Open>,
     roll_at: u64,
 }
@@ -64,7 +65,9 @@ impl Log {
     }
 
     pub fn open_rolling_at(directory: &Path, roll_at: u64) -> io::Result<(Self, Vec<String>)> {
-        let Tail { link, segment, length, mut notes } = tail::recover(directory)?;
+        // Nothing is mended before it is certain that nobody else writes.
+        let head_file = HeadFile::open(directory)?;
+        let Tail { link, time, segment, length, mut notes } = tail::recover(directory)?;
         match super::head::read(directory) {
             Ok(Some(head)) if head.seq > link.seq => notes.push(format!(
                 "the head names line {} but the log ends at line {}: {} lines are missing at its end",
@@ -85,8 +88,7 @@ impl Log {
             }
             None => None,
         };
-        let head = HeadFile::open(directory)?;
-        Ok((Self { directory: directory.to_owned(), head, link, open, roll_at }, notes))
+        Ok((Self { directory: directory.to_owned(), head: head_file, link, last_time: time, open, roll_at }, notes))
     }
 
     pub fn directory(&self) -> &Path {
@@ -95,6 +97,11 @@ impl Log {
 
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// The time of the line that was last when the log was opened, in microseconds.
+    pub fn last_time(&self) -> Option<i64> {
+        self.last_time
     }
 
     /// Where the next line goes.

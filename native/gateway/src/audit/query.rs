@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aasm_wire::shapes::AuditRow;
+use aasm_wire::shapes::{AgentVerdict, AuditRow};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
 use super::chain::{Line, MAX_LINE};
 use super::entry::{Begin, End};
+use super::index::{self, Identity};
 use super::segment::{self, Position};
 
 /// What is asked for; all conditions must hold.
@@ -62,7 +63,7 @@ pub struct OpenCall {
 /// Reads log and index beside the writer.
 pub struct Reader {
     directory: PathBuf,
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<(Connection, Option<Identity>)>>,
 }
 
 /// A row of the index.
@@ -74,6 +75,8 @@ struct Found {
     instance_id: Option<String>,
     run_id: Option<String>,
     begin: Option<Position>,
+    /// The begin in which the agent tells of another verdict.
+    agent: Option<Position>,
     end: Option<Position>,
     end_seq: Option<u64>,
 }
@@ -96,22 +99,27 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
         begin: position(6)?,
         end: position(9)?,
         end_seq: unsigned(12)?,
+        agent: position(13)?,
     })
 }
 
 const COLUMNS: &str = "seq, event_id, time, agent_id, instance_id, run_id, begin_segment, begin_offset, begin_length,
-    end_segment, end_offset, end_length, end_seq";
+    end_segment, end_offset, end_length, end_seq, agent_segment, agent_offset, agent_length";
 
 impl Query {
     fn conditions(&self) -> (Vec<String>, Vec<Value>) {
         let (mut sql, mut values) = (Vec::new(), Vec::new());
-        let texts =
-            [("agent_id", &self.agent), ("tool", &self.tool), ("decision", &self.decision), ("run_id", &self.run)];
+        let texts = [("agent_id", &self.agent), ("tool", &self.tool), ("run_id", &self.run)];
         for (column, value) in texts {
             if let Some(value) = value {
                 sql.push(format!("{column} = ?"));
                 values.push(Value::Text(value.clone()));
             }
+        }
+        if let Some(decision) = &self.decision {
+            // What the agent says that it acted on is a decision too.
+            sql.push("(decision = ? OR agent_decision = ?)".to_owned());
+            values.extend([Value::Text(decision.clone()), Value::Text(decision.clone())]);
         }
         match self.outcome.as_deref() {
             Some("open") => sql.push("end_seq IS NULL".to_owned()),
@@ -143,24 +151,22 @@ impl Reader {
     /// Runs a question on the index; a failed connection is not kept.
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, QueryError>) -> Result<T, QueryError> {
         let mut held = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.directory.join("index.db");
+        let identity = index::identity(&path);
         let connection = match held.take() {
             // The index may have been begun anew since.
-            Some(connection) if self.is_current(&connection) => connection,
+            Some((connection, opened)) if opened.is_some() && opened == identity => connection,
             _ => {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-                let connection = Connection::open_with_flags(self.directory.join("index.db"), flags)?;
+                let connection = Connection::open_with_flags(&path, flags)?;
                 connection.busy_timeout(Duration::from_secs(5))?;
                 connection.execute_batch("PRAGMA cache_size = -1000;")?;
                 connection
             }
         };
         let answer = question(&connection)?;
-        *held = Some(connection);
+        *held = Some((connection, identity));
         Ok(answer)
-    }
-
-    fn is_current(&self, connection: &Connection) -> bool {
-        self.directory.join("index.db").exists() && connection.query_row("SELECT 1", [], |_| Ok(())).is_ok()
     }
 
     pub fn page(&self, query: &Query) -> Result<Page, QueryError> {
@@ -250,9 +256,11 @@ impl Lines<'_> {
     }
 }
 
+/// A begin's members have the names of the row's.
 fn row(found: Found, lines: &mut Lines<'_>) -> Result<AuditRow, QueryError> {
-    let begin: Option<Begin> = found.begin.map(|position| lines.read(position)).transpose()?;
+    let begin: Option<AuditRow> = found.begin.map(|position| lines.read(position)).transpose()?;
     let end: Option<End> = found.end.map(|position| lines.read(position)).transpose()?;
+    let agent_verdict: Option<AgentVerdict> = found.agent.map(|position| lines.read(position)).transpose()?;
     let mut row = AuditRow {
         seq: found.seq,
         time: crate::clock::rfc3339(found.time),
@@ -261,27 +269,9 @@ fn row(found: Found, lines: &mut Lines<'_>) -> Result<AuditRow, QueryError> {
         run_id: found.run_id,
         event_id: found.event_id,
         end_seq: found.end_seq,
-        ..AuditRow::default()
+        agent_verdict,
+        ..begin.unwrap_or_default()
     };
-    if let Some(begin) = begin {
-        row.tool = Some(begin.tool);
-        row.framework = begin.framework;
-        row.server = begin.server;
-        row.decision = Some(begin.decision);
-        row.reason = Some(begin.reason);
-        row.rule = begin.rule;
-        row.policy = begin.policy;
-        row.revision = begin.revision;
-        row.code = Some(begin.code);
-        row.enforcement_mode = Some(begin.enforcement_mode);
-        row.decided_by = Some(begin.decided_by);
-        row.evaluated = Some(begin.evaluated);
-        row.call_id = Some(begin.call_id);
-        row.attempt = Some(begin.attempt);
-        row.parent_event_id = begin.parent_event_id;
-        row.digest = begin.digest;
-        row.adopted = begin.adopted;
-    }
     if let Some(end) = end {
         row.outcome = Some(end.outcome);
         row.error_type = end.error_type;

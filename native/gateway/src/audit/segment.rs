@@ -49,8 +49,10 @@ pub enum Next {
     Line { offset: u64 },
     /// The file ended after a newline.
     End,
-    /// The file ended in a line, or the line is longer than any that we write.
+    /// The file ended in a line.
     Torn { offset: u64 },
+    /// A line that is longer than any that we write; it was passed over.
+    Overlong { offset: u64 },
 }
 
 /// Reads the lines of one segment from an offset.
@@ -74,7 +76,13 @@ impl LineReader {
             return Ok(Next::End);
         }
         if line.pop_if(|last| *last == b'\n').is_none() {
-            return Ok(Next::Torn { offset });
+            let rest = if read > MAX_LINE { self.source.skip_until(b'\n')? } else { 0 };
+            if rest == 0 {
+                return Ok(Next::Torn { offset });
+            }
+            self.offset += (read + rest) as u64;
+            line.clear();
+            return Ok(Next::Overlong { offset });
         }
         self.offset += read as u64;
         Ok(Next::Line { offset })

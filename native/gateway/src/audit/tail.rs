@@ -12,6 +12,8 @@ use super::segment::{self, LineReader, Next};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tail {
     pub link: Link,
+    /// When the last line was written, in microseconds.
+    pub time: Option<i64>,
     /// The segment to append to, by its first sequence number; `None` before the first line.
     pub segment: Option<u64>,
     pub length: u64,
@@ -25,18 +27,33 @@ pub fn recover(directory: &Path) -> io::Result<Tail> {
     let mut notes = Vec::new();
     let mut segments = segment::list(directory)?;
     while let Some(first) = segments.pop() {
-        if let Some((link, length)) = end_of(directory, first, &mut notes)? {
-            return Ok(Tail { link, segment: Some(first), length, notes });
+        if let Some((Last { link, time }, length)) = end_of(directory, first, &mut notes)? {
+            return Ok(Tail { link, time, segment: Some(first), length, notes });
         }
         // A segment without a whole line: the gateway died while it began one.
         std::fs::remove_file(segment::path(directory, first))?;
         notes.push(format!("segment {} held no whole line and was removed", segment::file_name(first)));
     }
-    Ok(Tail { link: Link::origin(), segment: None, length: 0, notes })
+    Ok(Tail { link: Link::origin(), time: None, segment: None, length: 0, notes })
 }
 
-fn end_of(directory: &Path, first: u64, notes: &mut Vec<String>) -> io::Result<Option<(Link, u64)>> {
-    let file = OpenOptions::new().read(true).write(true).open(segment::path(directory, first))?;
+/// The last line, as far as the log's end needs it.
+struct Last {
+    link: Link,
+    time: Option<i64>,
+}
+
+impl Last {
+    fn of(line: &Line<'_>) -> Self {
+        let time = line.stamp().and_then(|(time, _)| crate::clock::parse(time));
+        Self { link: Link { seq: line.seq, hash: line.hash.to_owned() }, time }
+    }
+}
+
+fn end_of(directory: &Path, first: u64, notes: &mut Vec<String>) -> io::Result<Option<(Last, u64)>> {
+    let opened = OpenOptions::new().read(true).write(true).open(segment::path(directory, first));
+    let file =
+        opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", segment::file_name(first))))?;
     let length = file.metadata()?.len();
     let Some(end) = last_newline(&file, length)?.map(|at| at + 1) else {
         return if length == 0 { Ok(None) } else { scan(directory, first, &file, notes) };
@@ -46,7 +63,7 @@ fn end_of(directory: &Path, first: u64, notes: &mut Vec<String>) -> io::Result<O
     file.read_exact_at(&mut line, start)?;
     match Line::parse(&line).filter(Line::is_intact) {
         Some(line) => {
-            let link = Link { seq: line.seq, hash: line.hash.to_owned() };
+            let last = Last::of(&line);
             if end < length {
                 file.set_len(end)?;
                 file.sync_data()?;
@@ -56,19 +73,19 @@ fn end_of(directory: &Path, first: u64, notes: &mut Vec<String>) -> io::Result<O
                     length - end
                 ));
             }
-            Ok(Some((link, end)))
+            Ok(Some((last, end)))
         }
         None => scan(directory, first, &file, notes),
     }
 }
 
 /// The last line does not fit: keeps every line from the first up to the one that does not, and sets the rest aside.
-fn scan(directory: &Path, first: u64, file: &File, notes: &mut Vec<String>) -> io::Result<Option<(Link, u64)>> {
+fn scan(directory: &Path, first: u64, file: &File, notes: &mut Vec<String>) -> io::Result<Option<(Last, u64)>> {
     let mut reader = LineReader::open(directory, first, 0)?;
     let (mut buffer, mut last) = (Vec::new(), None);
     while let Next::Line { .. } = reader.read(&mut buffer)? {
         let Some(line) = Line::parse(&buffer).filter(Line::is_intact) else { break };
-        last = Some((Link { seq: line.seq, hash: line.hash.to_owned() }, reader.offset()));
+        last = Some((Last::of(&line), reader.offset()));
     }
     let end = last.as_ref().map_or(0, |(_, end)| *end);
     let length = file.metadata()?.len();

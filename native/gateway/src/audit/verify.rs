@@ -117,10 +117,11 @@ struct Walk {
 impl Walk {
     fn segment(&mut self, directory: &Path, first: u64, is_last: bool) -> io::Result<()> {
         let file = segment::file_name(first);
-        let mut reader = LineReader::open(directory, first, 0)?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{file}: {error}"));
+        let mut reader = LineReader::open(directory, first, 0).map_err(named)?;
         let (mut buffer, mut number) = (Vec::new(), 0_u64);
         loop {
-            match reader.read(&mut buffer)? {
+            match reader.read(&mut buffer).map_err(named)? {
                 Next::End => return Ok(()),
                 Next::Torn { offset } => {
                     // A gateway that runs may be in the middle of a write.
@@ -131,13 +132,14 @@ impl Walk {
                         if is_last {
                             self.report.notes.push(format!("{file} {detail}, which was never acknowledged"));
                         } else {
-                            self.report.add(Fault::Changed, &file, None, detail);
+                            self.report.add(Fault::Changed, &file, Some(first + number), detail);
                         }
                         return Ok(());
                     }
                     reader = LineReader::open(directory, first, offset)?;
                 }
-                Next::Line { .. } => {
+                // An empty one is not a line of the log either.
+                Next::Line { .. } | Next::Overlong { .. } => {
                     number += 1;
                     self.line(&file, first, number, &buffer);
                 }
@@ -300,6 +302,20 @@ mod tests {
             *line = forge(line);
         };
         assert_eq!(found(forge_last), [(Fault::Head, Some(10), None)]);
+    }
+
+    /// A line that is too long to be one of ours is named, and those after it are read.
+    #[test]
+    fn overlong() {
+        let long = "x".repeat(crate::audit::chain::MAX_LINE + 5);
+        let mut last = 0;
+        let added = |files: &mut Vec<(u64, Vec<String>)>| {
+            last = files.last().unwrap().0;
+            files.last_mut().unwrap().1.insert(0, long);
+        };
+        let findings = found(added);
+        assert_eq!(findings[0], (Fault::Changed, Some(last), None), "{findings:?}");
+        assert!(findings.iter().all(|(fault, ..)| *fault != Fault::Cut), "{findings:?}");
     }
 
     /// Missing lines are named, alone, together, as a whole file, and at the front.

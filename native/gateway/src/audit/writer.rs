@@ -85,6 +85,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Status {
+    /// Of a log that was just opened: its index is yet to come.
+    pub fn new(head: Head) -> Self {
+        Self {
+            head: Mutex::new(head),
+            trouble: Mutex::new(None),
+            indexed_through: AtomicU64::new(0),
+            rebuilding: AtomicBool::new(true),
+            closed: AtomicBool::new(false),
+        }
+    }
+
     pub fn set_head(&self, seq: u64, hash: &str) {
         let mut head = lock(&self.head);
         head.seq = seq;
@@ -112,13 +123,7 @@ impl Audit {
     pub fn open(directory: &Path) -> io::Result<(Self, Vec<String>, JoinHandle<()>)> {
         let (log, notes) = Log::open(directory)?;
         let (commands, receiver) = sync_channel(QUEUE);
-        let status = Arc::new(Status {
-            head: Mutex::new(Head { seq: log.link().seq, hash: log.link().hash.clone() }),
-            trouble: Mutex::new(None),
-            indexed_through: AtomicU64::new(0),
-            rebuilding: AtomicBool::new(true),
-            closed: AtomicBool::new(false),
-        });
+        let status = Arc::new(Status::new(Head { seq: log.link().seq, hash: log.link().hash.clone() }));
         let shared = Arc::clone(&status);
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || {
             let _closing = Closing(Arc::clone(&shared));

@@ -78,15 +78,17 @@ pub async fn register(State(app): State<App>, body: Bytes) -> Result<(StatusCode
     let agent: AgentRequest = parse(&body)?;
     validate(&agent)?;
     let asked = agent.enforcement_mode.unwrap_or(EnforcementMode::Enforce);
-    let effective = asked.max(app.min_enforcement);
     let (keeper, kept) = (Arc::clone(&app), agent.clone());
-    let (run, kept) = spawn_blocking(move || {
+    let (run, effective, kept) = spawn_blocking(move || {
         let run = keeper.policies.run(kept.run_id.as_deref(), &keeper.state)?;
         if matches!(*run, RunPolicy::UnknownRun) {
-            return Ok((run, None));
+            return Ok((run, asked, None));
         }
+        // What the run was announced with holds for all that runs in it, whatever their environment has become.
+        let run_mode = kept.run_id.as_deref().map(|run_id| keeper.state.run_mode(run_id)).transpose()?.flatten();
+        let effective = asked.max(keeper.min_enforcement).max(run_mode.unwrap_or(EnforcementMode::Disabled));
         let start = (kept.host == keeper.host).then(|| process::start_time(kept.pid)).flatten();
-        keeper.state.register(&kept, effective, start).map(|kept| (run, Some(kept)))
+        keeper.state.register(&kept, effective, start).map(|kept| (run, effective, Some(kept)))
     })
     .await??;
     let status = match kept {
@@ -95,7 +97,8 @@ pub async fn register(State(app): State<App>, body: Bytes) -> Result<(StatusCode
             return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_run", detail));
         }
         Some(Kept::Conflict) => {
-            let detail = "this instance is registered as another agent; a new process needs a new instance_id";
+            let detail =
+                "this instance is registered as another agent or in another run; it needs an instance_id of its own";
             return Err(Problem::new(StatusCode::CONFLICT, "instance_exists", detail));
         }
         Some(Kept::Known) => StatusCode::OK,
@@ -105,7 +108,7 @@ pub async fn register(State(app): State<App>, body: Bytes) -> Result<(StatusCode
         request: &agent,
         effective_mode: effective,
         min_enforcement: app.min_enforcement,
-        asked_for_less: asked < app.min_enforcement,
+        asked_for_less: asked < effective,
         again: status == StatusCode::OK,
     };
     app.audit.append(vec![Entry::other(LineType::Agent, &line)], false).await?;

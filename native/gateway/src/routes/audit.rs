@@ -91,6 +91,7 @@ pub async fn audit(
     let query = params.query()?;
     app.audit.flush_index().await;
     let (indexed_through, head) = (app.audit.indexed_through(), app.audit.head());
+    let _turn = app.searches.acquire().await.map_err(|error| Problem::internal(error.to_string()))?;
     let reader = Arc::clone(&app.reader);
     let page = spawn_blocking(move || reader.page(&query)).await??;
     Ok(Json(AuditAnswer { records: page.rows, next: page.next, total: page.total, indexed_through, head }))

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 
 use super::{bounded, bounded_option, parse, require};
 use crate::app::App;
+use crate::audit::entry::CHECK;
 use crate::audit::segment::Position;
 use crate::audit::{Begin, Disposition, Entry};
 use crate::problem::Problem;
@@ -51,7 +52,12 @@ fn digest(agent: &str, call: &CheckRequest) -> Option<String> {
 }
 
 /// A verdict, and whether the policy was asked for it.
-fn judge(app: &App, session: &Session, mode: EnforcementMode, call: &CheckRequest) -> Result<(Verdict, bool), Problem> {
+async fn judge(
+    app: &App,
+    session: &Session,
+    mode: EnforcementMode,
+    call: &CheckRequest,
+) -> Result<(Verdict, bool), Problem> {
     let of_our_own = |decision, code, reason| Verdict { decision, reason, rule: None, policy: None, code };
     if mode == EnforcementMode::Disabled {
         let reason = "Not evaluated: enforcement is disabled for this agent.".to_owned();
@@ -63,7 +69,13 @@ fn judge(app: &App, session: &Session, mode: EnforcementMode, call: &CheckReques
         let _ = write!(reason, ", {MOST_ARGUMENTS} are the most that can be checked. Pass less at once.");
         return Ok((of_our_own(Decision::Deny, "arguments_too_large", reason), true));
     }
-    let run = app.policies.run(session.run_id.as_deref(), &app.state)?;
+    let run = match app.policies.known(session.run_id.as_deref()) {
+        Some(run) => run,
+        None => {
+            let (keeper, run_id) = (Arc::clone(app), session.run_id.clone());
+            spawn_blocking(move || keeper.policies.run(run_id.as_deref(), &keeper.state)).await??
+        }
+    };
     let call = Call {
         kind: Kind::Tool,
         tool: &call.tool,
@@ -89,7 +101,7 @@ pub async fn check(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "digest_mismatch", detail));
     }
     let mode = session.enforcement_mode.max(app.min_enforcement);
-    let (verdict, evaluated) = judge(&app, &session, mode, &call)?;
+    let (verdict, evaluated) = judge(&app, &session, mode, &call).await?;
     let begin = Begin {
         event_id: call.event_id,
         agent_id: session.agent_id,
@@ -115,7 +127,7 @@ pub async fn check(
         decided_by: "gateway".to_owned(),
         enforcement_mode: mode.as_str().to_owned(),
         evaluated,
-        via: "check".to_owned(),
+        via: CHECK.to_owned(),
         adopted: false,
         agent_time: None,
     };
@@ -140,7 +152,7 @@ async fn given_before(
 ) -> Result<Json<CheckAnswer>, Problem> {
     let reader = Arc::clone(&app.reader);
     let before = spawn_blocking(move || reader.begin(position)).await??;
-    let same = before.digest == now.digest && before.instance_id == now.instance_id && before.via == "check";
+    let same = before.digest == now.digest && before.instance_id == now.instance_id && before.via == CHECK;
     if !same {
         return Err(event_exists());
     }

@@ -1,11 +1,16 @@
 //! `POST /v1/events`: a batch of records, answered when it is durable.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use aasm_wire::batch::{self, BatchError};
 use aasm_wire::shapes::{EventsAnswer, Rejected};
+use aasm_wire::v1::Record;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
+use tokio::task::spawn_blocking;
 
 use crate::app::App;
 use crate::audit::Disposition;
@@ -34,6 +39,9 @@ pub async fn events(
         BatchError::Malformed(_) => Problem::new(StatusCode::BAD_REQUEST, "invalid_protobuf", error.to_string()),
     })?;
     drop(body);
+    if batch.adopted {
+        refuse_the_living(&app, &batch.records).await?;
+    }
     let origin = if batch.adopted { Origin::Adopted } else { Origin::Session(&session) };
     let (mut answer, mut entries, mut events) = (EventsAnswer::default(), Vec::new(), Vec::new());
     for record in batch.records {
@@ -54,4 +62,17 @@ pub async fn events(
         }
     }
     Ok(Json(answer))
+}
+
+/// Nobody speaks for an instance that can speak for itself. The batch is refused as a whole, so that its sender keeps the
+/// segment: the process may be about to end.
+async fn refuse_the_living(app: &App, records: &[Record]) -> Result<(), Problem> {
+    let instances: BTreeSet<String> = records.iter().map(|record| record.instance_id.clone()).collect();
+    let keeper = Arc::clone(app);
+    let alive = spawn_blocking(move || keeper.state.first_alive(&instances, &keeper.host)).await??;
+    alive.map_or(Ok(()), |instance_id| {
+        let detail =
+            format!("instance {instance_id} is alive, so only it may report its records; adopt them when it has ended");
+        Err(Problem::new(StatusCode::CONFLICT, "instance_alive", detail))
+    })
 }

@@ -41,6 +41,7 @@ pub async fn healthz(
         uptime_secs: app.started.elapsed().as_secs(),
         policy_revision: app.policies.revision().to_owned(),
         policy_source: app.policies.origin().as_str().to_owned(),
+        min_enforcement: Some(app.min_enforcement),
         proof,
     }))
 }

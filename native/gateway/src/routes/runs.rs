@@ -35,8 +35,11 @@ pub async fn announce(State(app): State<App>, body: Bytes) -> Result<(StatusCode
     bounded("sdk_version", &run.sdk_version, 128)?;
     if let Some(policy) = &run.policy {
         bounded("policy.name", &policy.name, 4096)?;
-        check_run(&policy.name, &policy.text)?;
+        let policy = policy.clone();
+        // A long policy takes a while, and checks must not wait for it.
+        spawn_blocking(move || check_run(&policy.name, &policy.text).map(drop)).await??;
     }
+    let _turn = app.announcements.acquire().await.map_err(|error| Problem::internal(error.to_string()))?;
     let (keeper, looked_up) = (Arc::clone(&app), run.clone());
     let kept = spawn_blocking(move || keeper.state.find(&looked_up)).await??;
     let status = match kept {

@@ -2,15 +2,16 @@
 
 mod lists;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aasm_wire::shapes::{AgentRequest, RunRequest};
 use aasm_wire::terms::EnforcementMode;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use crate::{clock, home};
+use crate::{clock, home, process};
 
 const SCHEMA: &str = "
 CREATE TABLE store (name TEXT NOT NULL, epoch INTEGER NOT NULL);
@@ -44,8 +45,25 @@ pub enum StateError {
 
 impl StateError {
     pub fn is_full(&self) -> bool {
-        let Self::Sqlite(error) = self else { return false };
-        matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::SystemIoFailure))
+        matches!(self.code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
+    }
+
+    /// What went wrong with the file, and what to do.
+    pub fn at(&self, path: &Path) -> String {
+        let remedy = match (self, self.code()) {
+            (Self::Newer, _) => return self.to_string(),
+            (Self::Content(_), _) | (_, Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) => {
+                "move it away; runs are forgotten then and must be started again, the audit log stays"
+            }
+            _ if self.is_full() => "make room on its disk",
+            _ => "see that it can be written",
+        };
+        format!("{} cannot be used ({self}); {remedy}", path.display())
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        let Self::Sqlite(error) = self else { return None };
+        error.sqlite_error_code()
     }
 }
 
@@ -84,6 +102,18 @@ pub struct Process {
     pub pid: u32,
     /// As `/proc` shows it; `None` when the process could not be seen.
     pub start: Option<u64>,
+}
+
+impl Process {
+    /// Whether it ran here and has ended, as far as one can see.
+    pub fn is_gone(&self, host: &str) -> bool {
+        self.host == host && self.start.is_some_and(|start| process::is_gone(self.pid, start))
+    }
+
+    /// Whether it runs here.
+    pub fn is_alive(&self, host: &str) -> bool {
+        self.host == host && self.start.is_some_and(|start| !process::is_gone(self.pid, start))
+    }
 }
 
 impl State {
@@ -170,23 +200,34 @@ impl State {
         let mut statement = connection.prepare_cached("SELECT policy_name, policy_text FROM runs WHERE run_id = ?1")?;
         let read = |row: &Row<'_>| {
             let (name, text): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);
-            Ok(name.zip(text))
+            // Half of a policy is a policy that cannot be loaded, not none.
+            let kept = name.is_some() || text.is_some();
+            Ok(kept.then(|| (name.unwrap_or_default(), text.unwrap_or_default())))
         };
         Ok(statement.query_row([run_id], read).optional()?)
     }
 
-    /// Keeps an instance; one that had left or was lost is active again.
+    /// What a run was announced to be held to.
+    pub fn run_mode(&self, run_id: &str) -> Result<Option<EnforcementMode>> {
+        let sql = "SELECT content FROM runs WHERE run_id = ?1";
+        let content: Option<String> = self.connection().query_row(sql, [run_id], |row| row.get(0)).optional()?;
+        let run: Option<RunRequest> = content.map(|content| serde_json::from_str(&content)).transpose()?;
+        Ok(run.and_then(|run| run.enforcement_mode))
+    }
+
+    /// Keeps an instance; one that had left or was lost is active again. It never changes its agent, nor its run: the
+    /// run's policy would go with it.
     pub fn register(&self, agent: &AgentRequest, mode: EnforcementMode, process_start: Option<u64>) -> Result<Kept> {
         let connection = self.connection();
-        let known: Option<String> = connection
-            .query_row("SELECT agent_id FROM instances WHERE instance_id = ?1", [&agent.instance_id], |row| row.get(0))
-            .optional()?;
-        if known.as_ref().is_some_and(|agent_id| *agent_id != agent.agent_id) {
+        let sql = "SELECT agent_id, run_id FROM instances WHERE instance_id = ?1";
+        let known: Option<(String, Option<String>)> =
+            connection.query_row(sql, [&agent.instance_id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        if known.as_ref().is_some_and(|(agent_id, run_id)| *agent_id != agent.agent_id || *run_id != agent.run_id) {
             return Ok(Kept::Conflict);
         }
         connection.execute(
             "INSERT INTO instances VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, NULL, NULL)
-             ON CONFLICT (instance_id) DO UPDATE SET run_id = excluded.run_id, mode = excluded.mode,
+             ON CONFLICT (instance_id) DO UPDATE SET mode = excluded.mode,
                  request = excluded.request, process_start = excluded.process_start, seen = excluded.seen,
                  left = NULL, lost = NULL",
             params![
@@ -230,6 +271,18 @@ impl State {
 
     pub fn active_processes(&self) -> Result<Vec<Process>> {
         self.processes("WHERE left IS NULL AND lost IS NULL", [])
+    }
+
+    /// The first of these instances that is active and whose process runs on this host.
+    pub fn first_alive(&self, instances: &BTreeSet<String>, host: &str) -> Result<Option<String>> {
+        for instance_id in instances {
+            if self.standing(instance_id)? == Standing::Active
+                && self.process(instance_id)?.is_some_and(|process| process.is_alive(host))
+            {
+                return Ok(Some(instance_id.clone()));
+            }
+        }
+        Ok(None)
     }
 
     pub fn process(&self, instance_id: &str) -> Result<Option<Process>> {
@@ -287,7 +340,7 @@ mod tests {
         assert_eq!((second, new), (first.replace("/0/1", "/0/2"), true));
     }
 
-    /// An instance keeps its agent; leaving is remembered, registering again undoes it.
+    /// An instance keeps its agent and its run; leaving is remembered, registering again undoes it.
     #[test]
     fn instances() {
         let home = tempfile::tempdir().unwrap();
@@ -303,6 +356,9 @@ mod tests {
         assert_eq!(state.standing("i").unwrap(), Standing::Left);
         assert_eq!(state.register(&agent, mode, Some(7)).unwrap(), Kept::Known);
         assert_eq!(state.standing("i").unwrap(), Standing::Active);
+        agent.run_id = Some("run-0123456789abcdef".into());
+        assert_eq!(state.register(&agent, mode, None).unwrap(), Kept::Conflict);
+        agent.run_id = None;
         agent.agent_id = "b".into();
         assert_eq!(state.register(&agent, mode, None).unwrap(), Kept::Conflict);
     }
