@@ -37,7 +37,9 @@ def environment(version: str, program: Path, wheels: list[Path]) -> Path:
 
 
 def suites(wheels: list[Path]) -> list[Suite]:
-    pytest: list[str | Path] = [VENV / "bin" / "pytest", "-p", "no:cacheprovider"]
+    # Most tests wait for other processes: two of them at once keep two cores busy.
+    at_once = ["-n", "logical", "--maxprocesses", "4"]
+    pytest: list[str | Path] = [VENV / "bin" / "pytest", "-p", "no:cacheprovider", *at_once]
     this = ".".join(map(str, sys.version_info[:2]))
     # Some tests launch programs through uv; last on the path, its directory hides nothing.
     environ = {"PATH": f"{clean_environment().get('PATH', os.defpath)}{os.pathsep}{tools()}"}

@@ -35,6 +35,7 @@ LAUNCHER = {
     "agent_assembly.exceptions",
     "agent_assembly.launching",
     "errno",
+    "gc",
 }
 PROGRAM = {
     "__future__",

@@ -298,7 +298,11 @@ def test_damage_is_noticed(directory: Path) -> None:
         orphan.release()
 
 
-@pytest.mark.parametrize("data", [b"AASMSP2\n" + frame(HEADER), b"notes of somebody", MAGIC + b"\1" * 50])
+@pytest.mark.parametrize(
+    "data",
+    [b"AASMSP2\n" + frame(HEADER), b"notes of somebody", MAGIC + b"\1" * 50],
+    ids=["another format", "notes", "damaged header"],
+)
 def test_what_is_not_understood_is_not_deleted(directory: Path, data: bytes) -> None:
     """A segment of another format, or with a damaged header, is left where it is."""
     path = put(directory, data)

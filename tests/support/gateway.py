@@ -137,6 +137,10 @@ class Gateway:
     def pause(self) -> None:
         """Make it hang: it accepts connections (the kernel does) and never answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal takes effect a moment after it was sent.
+        deadline = time.monotonic() + START_SECONDS
+        while _state(self.pid) != "T" and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -212,10 +216,15 @@ def is_gateway(pid: int) -> bool:
     """Whether `pid` is a live `aasm` process."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = _state(pid)
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z" and os.path.basename(words[0]) == b"aasm"
+
+
+def _state(pid: int) -> str:
+    """The process's state as the kernel names it: R, S, D, T for stopped, Z."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def gateways_under(directory: Path) -> list[int]:
