@@ -131,4 +131,18 @@ def _page(control: Control, filters: Filters, **parameters: Any) -> list[Row]:
     rows = control.get("/v1/audit", {**filters.parameters(), **parameters}).get("records")
     if not isinstance(rows, list):
         raise GatewayError(f"the gateway at {control.url} gave no records; it may be older than this command")
-    return rows
+    return [_decided(row) for row in rows]
+
+
+def _decided(row: Row) -> Row:
+    """The row with the verdict that the call met: the agent's own where that was another than the gateway's.
+
+    An agent denies what was allowed when the arguments changed meanwhile, for one; `gateway_verdict` then keeps the
+    other.
+    """
+    own = row.get("agent_verdict")
+    if not isinstance(own, dict):
+        return row
+    met = {name: own.get(name) for name in ("decision", "reason", "code")}
+    given = {name: row.get(name) for name in met}
+    return {**row, **met, "rule": None, "gateway_verdict": given}

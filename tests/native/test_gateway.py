@@ -8,10 +8,12 @@ import json
 import os
 import secrets
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support.gateway import Gateway
+from support.gateway import Gateway, find_aasm
+from support.programs import run_command
 
 
 def secret_hmac(gateway: Gateway, text: str) -> str:
@@ -121,3 +123,29 @@ def test_the_control_plane_needs_the_operator(gateway: Gateway) -> None:
     for path in ("/v1/agents", "/v1/runs", "/v1/audit"):
         assert ask(gateway, "GET", path, "", session)[0] == 401
         assert gateway.control(path)
+
+
+def test_what_it_was_started_with_holds_after_a_crash_until_it_is_stopped(home: Path, tmp_path: Path) -> None:
+    """Whoever starts a killed gateway again, an agent for one, gets no laxer one; `aasm stop` forgets."""
+    policy = tmp_path / "strict.yaml"
+    policy.write_text(
+        "apiVersion: agent-assembly/v1\nkind: Policy\nmetadata: {name: strict}\ndefault: deny\nrules: []\n"
+    )
+    policy.chmod(0o600)
+    Gateway(home, options=["--policy", str(policy), "--min-enforcement", "enforce"]).start().kill()
+
+    def status() -> Any:
+        shown = run_command([find_aasm(), "status", "--json"], home)
+        return json.loads(shown.stdout)
+
+    again = Gateway(home).start()
+    assert (status()["policy"]["names"], status()["min_enforcement"]) == (["strict"], "enforce")
+    again.kill()
+    policy.unlink()
+    refused = run_command([find_aasm(), "start", "--foreground", "--port", "0"], home)
+    assert refused.returncode == 1
+    assert "strict.yaml" in refused.stderr
+    assert run_command([find_aasm(), "stop"], home).returncode == 0
+    forgotten = Gateway(home).start()
+    assert status()["policy"]["source"] == "starter"
+    forgotten.stop()

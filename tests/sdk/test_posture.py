@@ -16,6 +16,7 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 from sdk.conftest import Marks
 from support.gateway import Gateway
+from support.programs import aasm_py
 
 from agent_assembly import AssemblyContext, ToolExecutionBlockedError
 
@@ -221,6 +222,10 @@ def test_arguments_that_change_during_the_check_are_denied(house: Gateway, initi
             thread.join()
     assert error.code == "arguments_changed"
     assert ran == []
+    (row,) = house.audit(decision="deny")
+    assert (row["agent_verdict"]["code"], row["outcome"]) == ("arguments_changed", "refused")
+    (shown,) = json.loads(aasm_py(["audit", "list", "--decision", "deny", "--json"], house.home).stdout)
+    assert (shown["decision"], shown["code"]) == ("deny", "arguments_changed")
 
 
 def test_arguments_that_cannot_be_represented_are_marked_and_nothing_of_theirs_is_run(

@@ -13,6 +13,7 @@ mod output;
 mod pidfile;
 mod policy_store;
 mod port_holder;
+mod posture;
 mod probe;
 mod problem;
 mod process;
@@ -189,6 +190,7 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
                 min_enforcement: min_enforcement.map(EnforcementMode::from),
                 detached,
             };
+            let options = posture::completed(options)?;
             if foreground { start::foreground(&options) } else { start::detached(&options) }
         }
         Task::Stop { home } => status::stop(&home.path()?),

@@ -88,7 +88,10 @@ fn documents(directory: &Path) -> Result<Vec<PathBuf>, PolicyError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+        let is_policy = |extension: &std::ffi::OsStr| {
+            extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml")
+        };
+        if path.extension().is_some_and(is_policy) {
             files.push(path);
         }
     }

@@ -25,7 +25,7 @@ use crate::run::{Listeners, run};
 use crate::session::Sessions;
 use crate::start::{Failure, Options};
 use crate::state::State;
-use crate::{home, logfile, port_holder, sweep};
+use crate::{home, logfile, port_holder, posture, sweep};
 
 #[derive(Serialize)]
 struct GatewayLine<'a> {
@@ -100,6 +100,7 @@ type Opened = (Arc<Gateway>, Listeners, Vec<Entry>, std::thread::JoinHandle<()>)
 
 fn open(options: &Options, home: &mut Home, started: Instant) -> Result<Opened, Failure> {
     let (policies, origin) = policy_store::load(options.policy.as_deref(), home)?;
+    posture::remember(options)?;
     let secret = home.gateway_secret()?;
     let operator_token = home.operator_token()?;
     let listeners = bind(options.port)?;

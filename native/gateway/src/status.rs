@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::home::Home;
 use crate::start::Failure;
-use crate::{output, pidfile, probe};
+use crate::{output, pidfile, posture, probe};
 
 /// Exit code of `status` when no gateway runs, as service managers have it.
 const NOT_RUNNING: u8 = 3;
@@ -148,6 +148,7 @@ fn unstoppable(pid: u32, error: Errno) -> Failure {
 pub fn stop(home: &std::path::Path) -> Result<ExitCode, Failure> {
     let path = home.join("gateway.pid");
     let Some(record) = pidfile::running(&path)? else {
+        posture::forget(home);
         output::line(format_args!("the gateway is not running (home {})", home.display()));
         return Ok(ExitCode::SUCCESS);
     };
@@ -174,6 +175,7 @@ pub fn stop(home: &std::path::Path) -> Result<ExitCode, Failure> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+    posture::forget(home);
     output::line(format_args!("gateway stopped (pid {})", record.pid));
     Ok(ExitCode::SUCCESS)
 }
