@@ -96,9 +96,15 @@ impl<'a> MakeWriter<'a> for LogFile {
 /// Logs to the file from now on, and to standard error when somebody looks at it.
 pub fn start(path: &Path) {
     let file = LogFile(Arc::new(Mutex::new(Rotating::open(path, ROTATE_AT))));
-    let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(file);
-    let to_terminal =
-        io::stderr().is_terminal().then(|| tracing_subscriber::fmt::layer().with_target(false).with_writer(io::stderr));
+    let to_file = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_writer(file);
+    // A terminal that has gone away is no reason to complain there, which would be a panic.
+    let to_terminal = io::stderr().is_terminal().then(|| {
+        tracing_subscriber::fmt::layer().with_target(false).log_internal_errors(false).with_writer(io::stderr)
+    });
     let subscriber = tracing_subscriber::registry()
         .with(to_file.with_filter(LevelFilter::INFO))
         .with(to_terminal.with_filter(LevelFilter::INFO));

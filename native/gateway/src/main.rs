@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod arguments;
 mod audit;
 mod auth;
 mod clock;
@@ -9,6 +10,7 @@ mod guard;
 mod home;
 mod ingest;
 mod logfile;
+mod misuse;
 mod output;
 mod pidfile;
 mod policy_store;
@@ -32,100 +34,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aasm_wire::terms::EnforcementMode;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::Parser;
 
+use crate::arguments::{Arguments, AuditTask, HomeArgument, Mode, Task};
 use crate::audit::verify;
+use crate::output::Counted;
 use crate::start::{Failure, Options};
 
 /// Where local gateways listen when nothing else is said.
 const DEFAULT_PORT: u16 = 7391;
-
-/// The gateway of Agent Assembly: verdicts, sessions and the audit log.
-#[derive(Parser)]
-#[command(name = "aasm", version, propagate_version = false)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Task,
-}
-
-#[derive(Args)]
-struct HomeArgument {
-    /// Where everything is kept [default: $AASM_HOME, else ~/.aasm]
-    #[arg(long, value_name = "DIR")]
-    home: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Mode {
-    Local,
-    Remote,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Minimum {
-    Enforce,
-    Observe,
-    Disabled,
-}
-
-#[derive(Subcommand)]
-enum Task {
-    /// Start the gateway, or find the one that runs
-    Start {
-        #[command(flatten)]
-        home: HomeArgument,
-        /// Where it listens: on loopback, or where told
-        #[arg(long, value_enum, default_value = "local")]
-        mode: Mode,
-        /// Stay in the foreground
-        #[arg(long)]
-        foreground: bool,
-        /// The port to listen on; 0 picks a free one [default: $AASM_GATEWAY_PORT, else 7391]
-        #[arg(long)]
-        port: Option<u16>,
-        /// A policy, or a directory of them [default: policies/ in the home, else the built-in starter]
-        #[arg(long, value_name = "FILE|DIR")]
-        policy: Option<PathBuf>,
-        /// What agents are held to at least [default: disabled]
-        #[arg(long, value_enum)]
-        min_enforcement: Option<Minimum>,
-        /// Used by `aasm start` itself
-        #[arg(long, hide = true, requires = "foreground")]
-        detached: bool,
-    },
-    /// Stop the gateway
-    Stop {
-        #[command(flatten)]
-        home: HomeArgument,
-    },
-    /// Show the gateway; exits with 3 when none runs
-    Status {
-        #[command(flatten)]
-        home: HomeArgument,
-        /// As one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Work on the audit log
-    Audit {
-        #[command(subcommand)]
-        task: AuditTask,
-    },
-    /// Print the version
-    Version,
-}
-
-#[derive(Subcommand)]
-enum AuditTask {
-    /// Read every line of the audit log and name what was changed, is missing, reordered or cut off; exits with 1 then
-    Verify {
-        #[command(flatten)]
-        home: HomeArgument,
-        /// As one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-}
 
 /// A variable that is set to nothing is not set.
 fn variable(name: &str) -> Option<std::ffi::OsString> {
@@ -152,20 +69,14 @@ impl HomeArgument {
     }
 }
 
-impl From<Minimum> for EnforcementMode {
-    fn from(minimum: Minimum) -> Self {
-        match minimum {
-            Minimum::Enforce => Self::Enforce,
-            Minimum::Observe => Self::Observe,
-            Minimum::Disabled => Self::Disabled,
-        }
-    }
-}
-
 fn main() -> ExitCode {
     // Everything that we create is for its owner only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    match perform(Arguments::parse().command) {
+    let task = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => return misuse::answer(&error),
+    };
+    match perform(task) {
         Ok(code) => code,
         Err(failure) => {
             output::error(failure);
@@ -196,6 +107,10 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Stop { home } => status::stop(&home.path()?),
         Task::Status { home, json } => status::status(&home.path()?, json),
         Task::Audit { task: AuditTask::Verify { home, json } } => verify(&home.path()?, json),
+        Task::Completions { shell } => {
+            output::text(&arguments::completions(shell));
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Version => {
             output::line(format_args!("aasm {}", app::VERSION));
             Ok(ExitCode::SUCCESS)
@@ -219,13 +134,14 @@ fn verify(home: &Path, json: bool) -> Result<ExitCode, Failure> {
         for finding in &report.findings {
             output::line(format_args!("{finding}"));
         }
-        let (lines, segments, last) = (report.lines, report.segments, report.last_seq);
+        let lines = Counted(report.lines, "line");
+        let segments = Counted(report.segments as u64, "segment");
         match report.findings.len() as u64 + report.more {
-            0 => output::line(format_args!(
-                "audit log intact: {lines} lines in {segments} segments, through line {last}"
-            )),
+            0 => {
+                output::line(format_args!("audit log intact: {lines} in {segments}, through line {}", report.last_seq))
+            }
             count => {
-                output::line(format_args!("audit log damaged: {count} findings in {lines} lines, {segments} segments"))
+                output::line(format_args!("audit log damaged: {} in {lines}, {segments}", Counted(count, "finding")))
             }
         }
     }

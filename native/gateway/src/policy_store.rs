@@ -22,9 +22,9 @@ const KEPT_RUNS: usize = 256;
 pub enum PolicyError {
     #[error("{0}")]
     Invalid(Diagnostics),
-    #[error("policy {}: {error}", .path.display())]
+    #[error("policy {}: {error}; name another file, or a directory of them, with --policy", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
-    #[error("policy {} holds no .yaml or .yml file", .0.display())]
+    #[error("policy {} holds no .yaml or .yml file; put one there, or name another with --policy", .0.display())]
     Nothing(PathBuf),
     #[error("policy {} belongs to user {owner}; it must be yours or root's: copy it, or pass another with --policy", .path.display())]
     ForeignOwner { path: PathBuf, owner: u32 },

@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
 use crate::home::Home;
+use crate::output::{Counted, Span};
 use crate::start::Failure;
 use crate::{output, pidfile, posture, probe};
 
@@ -125,19 +126,30 @@ pub fn status(home: &std::path::Path, json: bool) -> Result<ExitCode, Failure> {
         output::line(serde_json::to_string(&status).map_err(|error| Failure::Io(error.into()))?);
     } else {
         output::line(format_args!(
-            "gateway   {} on {} (pid {}), up {} s",
-            status.version, status.url, status.pid, status.uptime_secs
+            "gateway   {} on {} (pid {}), up {}",
+            status.version,
+            status.url,
+            status.pid,
+            Span(status.uptime_secs)
         ));
         output::line(format_args!("home      {}", status.home));
         output::line(format_args!("policy    {}, revision {}", status.policy, status.policy_revision));
-        let least = status.min_enforcement.map_or("unknown", EnforcementMode::as_str);
-        output::line(format_args!("agents    {} active, held to at least: {least}", status.agents));
+        output::line(format_args!("agents    {} active; {}", status.agents, minimum(status.min_enforcement)));
         let behind = status.last_line.saturating_sub(status.indexed_through);
-        let note = if behind > 0 { format!(", index {behind} lines behind") } else { String::new() };
+        let note = if behind > 0 { format!(", index {} behind", Counted(behind, "line")) } else { String::new() };
         output::line(format_args!("records   {}{note}", status.records));
         output::line(format_args!("storage   {}", status.storage));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What runs are held to, in words.
+fn minimum(least: Option<EnforcementMode>) -> String {
+    match least {
+        None => "this gateway does not say how strict runs must be".to_owned(),
+        Some(EnforcementMode::Disabled) => "no minimum enforcement, each run chooses its own".to_owned(),
+        Some(least) => format!("every run is held to {} at least", least.as_str()),
+    }
 }
 
 fn unstoppable(pid: u32, error: Errno) -> Failure {
