@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aasm_py.control import Control
 from agent_assembly import GatewayError
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from aasm_py.control import Control
+
 Row = dict[str, Any]
+# Is told what is being done, for those who wait.
+Tell = Callable[[str], None]
 
 PAGE = 1000
 POLL_SECONDS = 0.5
 # The index follows the log within a second; a list that is asked for right after a run waits for it that long.
 INDEX_PATIENCE_SECONDS = 3.0
+
+
+def _silent(text: str) -> None:
+    """Nobody waits, or nobody can be told."""
 
 
 class Filters(NamedTuple):
@@ -31,15 +40,16 @@ class Filters(NamedTuple):
         return {**self._asdict(), "since": self.since.isoformat() if self.since else None}
 
 
-def latest(control: Control, filters: Filters, limit: int) -> list[Row]:
+def latest(control: Control, filters: Filters, limit: int, tell: Tell = _silent) -> list[Row]:
     """Return the latest `limit` records that fit (0: all), in the order in which they happened."""
-    wait_for_index(control)
+    wait_for_index(control, tell)
     rows: list[Row] = []
     before: int | None = None
     while limit == 0 or len(rows) < limit:
         size = PAGE if limit == 0 else min(PAGE, limit - len(rows))
         page = _page(control, filters, order="desc", before=before, limit=size)
         rows += page
+        tell(f"reading the audit log: {len(rows)} records")
         if len(page) < size:
             break
         before = page[-1]["seq"]
@@ -47,9 +57,9 @@ def latest(control: Control, filters: Filters, limit: int) -> list[Row]:
     return rows
 
 
-def count(control: Control, filters: Filters) -> int:
+def count(control: Control, filters: Filters, tell: Tell = _silent) -> int:
     """Return how many records fit."""
-    wait_for_index(control)
+    wait_for_index(control, tell)
     answer = control.get("/v1/audit", {**filters.parameters(), "count": "true", "limit": 1})
     total = answer.get("total")
     if not isinstance(total, int):
@@ -110,7 +120,7 @@ def _settled(row: Row, last: int, waiting: dict[int, bool]) -> Iterator[Row]:
         yield row
 
 
-def wait_for_index(control: Control) -> None:
+def wait_for_index(control: Control, tell: Tell = _silent) -> None:
     """Wait until what was in the log at the call is in the index, or patience ends."""
     deadline = time.monotonic() + INDEX_PATIENCE_SECONDS
     wanted: int | None = None
@@ -119,6 +129,7 @@ def wait_for_index(control: Control) -> None:
         wanted = answer["head"]["seq"] if wanted is None else wanted
         if answer["indexed_through"] >= wanted or time.monotonic() > deadline:
             return
+        tell(f"waiting for the index: {answer['indexed_through']} of {wanted} lines")
         time.sleep(0.05)
 
 
@@ -131,10 +142,10 @@ def _page(control: Control, filters: Filters, **parameters: Any) -> list[Row]:
     rows = control.get("/v1/audit", {**filters.parameters(), **parameters}).get("records")
     if not isinstance(rows, list):
         raise GatewayError(f"the gateway at {control.url} gave no records; it may be older than this command")
-    return [_decided(row) for row in rows]
+    return [decided(row) for row in rows]
 
 
-def _decided(row: Row) -> Row:
+def decided(row: Row) -> Row:
     """The row with the verdict that the call met: the agent's own where that was another than the gateway's.
 
     An agent denies what was allowed when the arguments changed meanwhile, for one; `gateway_verdict` then keeps the

@@ -12,49 +12,75 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-import httpx
-
 from agent_assembly import ConfigurationError, GatewayError, resolve_settings
 from agent_assembly.launching import probe, read_pid_file
 
 TIMEOUT_SECONDS = 10.0
+# A page of a thousand records of the largest size is far below it.
+ANSWER_LIMIT = 64 << 20
 _TOKEN_PREFIX = "aasm_op_"  # noqa: S105 - the public prefix of every token, no secret
 _START = "start it with: aasm-py gateway start"
 
 
 class Control:
-    """A connection to the control plane; a context manager."""
+    """A connection to the control plane; a context manager.
 
-    def __init__(self, url: str, token: str) -> None:
+    It goes straight to the gateway: a proxy from the environment would see the token.
+    """
+
+    def __init__(self, url: str, token: str, timeout: float = TIMEOUT_SECONDS) -> None:
+        # Not httpx, which takes three times as long to import as this whole command to answer.
+        from http.client import HTTPConnection, HTTPSConnection
+        from urllib.parse import urlsplit
+
         self.url = url
-        self._client = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
-            timeout=TIMEOUT_SECONDS,
-            # A proxy from the environment would see the token of a gateway on this machine.
-            trust_env=False,
-        )
+        self._timeout = timeout
+        parts = urlsplit(url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
 
     def get(self, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer's object; raise GatewayError for everything else. Parameters of None are left out."""
-        wanted = {name: value for name, value in (parameters or {}).items() if value is not None}
+        import json
+        from urllib.parse import urlencode
+
+        given = {name: value for name, value in (parameters or {}).items() if value is not None}
+        wanted = urlencode(given, errors="replace")
+        status, content = self._exchange(f"{self._prefix}{path}{'?' if wanted else ''}{wanted}")
         try:
-            answer = self._client.get(path, params=wanted)
-        except httpx.TimeoutException:
-            raise GatewayError(
-                f"the gateway at {self.url} did not answer within {TIMEOUT_SECONDS:.0f} s", code="gateway_timeout"
-            ) from None
-        except httpx.TransportError as error:
-            raise GatewayError(
-                f"the gateway at {self.url} cannot be reached ({error}); {_START}", code="gateway_unreachable"
-            ) from None
-        try:
-            body = answer.json()
+            body = json.loads(content)
         except ValueError:
             body = None
-        if answer.status_code != 200 or not isinstance(body, dict):
-            raise self._refused(answer.status_code, body)
+        if status != 200 or not isinstance(body, dict):
+            raise self._refused(status, body)
         return body
+
+    def _exchange(self, target: str) -> tuple[int, bytes]:
+        from http.client import HTTPException
+
+        try:
+            self._connection.request("GET", target, headers=self._headers)
+            answer = self._connection.getresponse()
+            content = answer.read(ANSWER_LIMIT + 1)
+        except TimeoutError:
+            raise GatewayError(
+                f"the gateway at {self.url} did not answer within {self._timeout:.0f} s", code="gateway_timeout"
+            ) from None
+        except OSError as error:
+            raise GatewayError(
+                f"the gateway at {self.url} cannot be reached ({error.strerror or error}); {_START}",
+                code="gateway_unreachable",
+            ) from None
+        except HTTPException as error:
+            raise GatewayError(
+                f"what answers at {self.url} does not speak HTTP ({type(error).__name__}); {_START}",
+                code="gateway_error",
+            ) from None
+        if len(content) > ANSWER_LIMIT:
+            raise GatewayError(f"the gateway at {self.url} sends more than {ANSWER_LIMIT} bytes", code="gateway_error")
+        return answer.status, content
 
     def _refused(self, status: int, body: Any) -> GatewayError:
         problem = body if isinstance(body, dict) else {}
@@ -72,7 +98,7 @@ class Control:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.close()
+        self._connection.close()
 
 
 def connect() -> Control:

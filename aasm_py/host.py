@@ -47,7 +47,7 @@ class Host(Files):
             return None, error
         except ConfigurationError as error:
             if str(error) != "gateway_url is required":
-                raise Refusal(str(error)) from None
+                raise Refusal(str(error), check="gateway", remedy="see the rows below") from None
             return None, error
 
     def policy(self, path: str) -> tuple[str, str]:
@@ -59,15 +59,15 @@ class Host(Files):
                 while chunk := os.read(descriptor, 1 << 16):
                     data += chunk
                     if len(data) > POLICY_LIMIT:
-                        raise Refusal(f"policy {path} is larger than {POLICY_LIMIT} bytes")
+                        raise _unusable(path, f"is larger than {POLICY_LIMIT} bytes")
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise Refusal(f"policy {path} cannot be read: {error.strerror}") from None
+            raise _unusable(path, f"cannot be read: {error.strerror}") from None
         try:
             return path, data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise Refusal(f"policy {path} is not UTF-8 (byte {error.start})") from None
+            raise _unusable(path, f"is not UTF-8 (byte {error.start})") from None
 
     def new_run_id(self) -> str:
         return f"run-{os.urandom(8).hex()}"
@@ -79,3 +79,7 @@ class Host(Files):
         if os.path.isdir(installed):
             return installed
         return os.path.join(os.path.dirname(here), "sitecustomize")
+
+
+def _unusable(path: str, why: str) -> Refusal:
+    return Refusal(f"policy {path} {why}", check="policy of the run", remedy="give --policy a policy document")

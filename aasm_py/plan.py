@@ -26,6 +26,7 @@ _STRICTNESS = {"disabled": 0, "observe": 1, "enforce": 2, None: 2, "": 2}
 _CHILDREN = {"off": 0, "inherit": 1, "strict": 2, "": 1}
 # Of the launcher's own process, or of the operator: never the program's.
 _WITHHELD = ("AASM_OPERATOR_TOKEN", "AASM_WATCHED")
+_SEE_SETTINGS = "correct it where it is set, which aasm-run --explain shows"
 _BOOTSTRAP_TAIL = os.path.join("aasm_py", "_bootstrap")
 
 
@@ -41,13 +42,16 @@ class Sdk:
 
 
 class Refusal(Exception):
-    """The program is not run; the launcher ends with `code` and says `text`, with `remedy` and `tried` below it."""
+    """The program is not run; the launcher ends with `code` and says `text`, with the failing checks below it.
 
-    def __init__(self, text: str, *, code: int = EXIT_REFUSED, remedy: str = "", tried: tuple[Tried, ...] = ()) -> None:
+    `check` is the row of the doctor's table that the reason belongs to, `remedy` what to type.
+    """
+
+    def __init__(self, text: str, *, check: str, code: int = EXIT_REFUSED, remedy: str = "") -> None:
         super().__init__(text)
+        self.check = check
         self.code = code
         self.remedy = remedy
-        self.tried = tried
 
 
 class LaunchPlan:
@@ -192,7 +196,7 @@ def plan(options: Options, environ: Mapping[str, str], host: Host) -> LaunchPlan
         settings = host.settings(options.settings, environ)
         mode, mode_note = resolve_mode(settings.mode)
     except ConfigurationError as error:
-        raise Refusal(str(error)) from None
+        raise Refusal(str(error), check="settings", remedy=_SEE_SETTINGS) from None
     outer_run = _outer_run(options, settings, environ)
     enforces = settings.enforcement_mode not in ("observe", "disabled")
     notes: list[str] = []
@@ -231,38 +235,42 @@ def _outer_run(options: Options, settings: Settings, environ: Mapping[str, str])
     outer = environ.get("AASM_RUN_ID", "")
     if not outer:
         return ""
-    given, leave_out = options.settings, "; leave it out, or pass it to the outer aasm-run"
+    given = options.settings
     mode = environ.get("AASM_ENFORCEMENT_MODE", "")
     if "enforcement_mode" in given and _STRICTNESS[settings.enforcement_mode] < _STRICTNESS.get(mode, 2):
-        raise Refusal(
-            f"inside {outer}, --enforcement-mode {settings.enforcement_mode} would be weaker than "
-            f"{mode or 'enforce'}{leave_out}"
+        raise _leads_out(
+            outer, f"--enforcement-mode {settings.enforcement_mode} would be weaker than {mode or 'enforce'}"
         )
     if "children" in given and _CHILDREN[settings.children] < _CHILDREN.get(environ.get("AASM_CHILDREN", ""), 1):
-        raise Refusal(f"inside {outer}, --children {settings.children} would be weaker{leave_out}")
+        raise _leads_out(outer, f"--children {settings.children} would be weaker")
     for name in ("gateway_url", "home"):
         variable = environ.get(f"AASM_{name.upper()}")
         if name in given and settings[name] != variable:
-            raise Refusal(f"inside {outer}, --{name.replace('_', '-')} would lead to another gateway{leave_out}")
+            raise _leads_out(outer, f"--{name.replace('_', '-')} would lead to another gateway")
     if "allow_ungoverned" in options.flags and _STRICTNESS.get(mode, 2) == 2:
-        raise Refusal(f"inside {outer}, --allow-ungoverned would lead out of it{leave_out}")
+        raise _leads_out(outer, "--allow-ungoverned would lead out of it")
     if options.policy is None:
         return outer
     own = environ.get("AASM_RUN_POLICY")
     if own:
-        raise Refusal(f"inside {outer}, --policy would replace that run's own ({own}){leave_out}")
+        raise _leads_out(outer, f"--policy would replace that run's own ({own})")
     return ""
+
+
+def _leads_out(outer: str, how: str) -> Refusal:
+    return Refusal(f"inside {outer}, {how}", check="run", remedy="leave it out, or pass it to the outer aasm-run")
 
 
 def _check_target(target: Target, options: Options, enforces: bool, notes: list[str]) -> bool:
     """Return whether the program will run ungoverned, as was allowed."""
     if target.kind == "missing":
-        raise Refusal(target.reason, code=target.code)
+        raise Refusal(target.reason, check="target", code=target.code, remedy=target.remedy)
     if target.governed != NO:
         return False
     if "allow_ungoverned" not in options.flags and enforces:
         remedy = f"{target.remedy}, or pass --allow-ungoverned" if target.remedy else "pass --allow-ungoverned"
-        raise Refusal(f"{' '.join(options.command)[:80]} cannot be governed: {target.reason}", remedy=remedy)
+        what = " ".join(options.command)[:80]
+        raise Refusal(f"{what} cannot be governed: {target.reason}", check="target", remedy=remedy)
     notes.append(f"runs ungoverned: {target.reason}")
     return True
 
@@ -281,7 +289,7 @@ def _check_sdk(
             problem = f"the environment of {target.interpreter} does not hold the SDK"
             remedy = f"type: {target.interpreter} -m pip install agent-assembly"
         if enforces:
-            raise Refusal(problem, remedy=remedy)
+            raise Refusal(problem, check="target sdk", remedy=remedy)
         notes.append(f"runs ungoverned: {problem}; {remedy}")
     return sdk
 

@@ -5,11 +5,13 @@ Imported before the user's program: see the import rules.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from aasm_py.host import Host
-from aasm_py.options import USAGE, UsageError, help_text, parse_options
+from aasm_py.options import UsageError, help_text, parse_options
+from aasm_py.own_path import leave_python_path
 from aasm_py.plan import (
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -30,21 +32,19 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from aasm_py.options import Options
-    from agent_assembly.launching import Gateway, Tried
+    from agent_assembly.launching import Gateway
 
-_NO_GATEWAY = "start a gateway with: aasm start; or name one with --gateway-url URL"
+_NO_GATEWAY = "aasm start; or: name one with --gateway-url URL"
+_SEE_TARGET = "see whether the program itself can be started, without aasm-run"
 _STRICTNESS = ("disabled", "observe", "enforce")
 
 
 def main() -> int:
     """Run `aasm-run`; return only when the program was not run."""
     opened = _open_closed_streams()
-    _leave_python_path()
+    leave_python_path()
     try:
         return _main(sys.argv[1:])
-    except Refusal as refusal:
-        _say(_refused(refusal))
-        return refusal.code
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - whatever is wrong with us, the program does not run ungoverned
@@ -61,9 +61,6 @@ def explain(words: Sequence[str], as_json: bool = False) -> int:
         return _run(parse_options(["--explain", *(["--json"] if as_json else []), *words]))
     except UsageError as error:
         return _misused(str(error))
-    except Refusal as refusal:
-        _say(_refused(refusal))
-        return refusal.code
 
 
 def _main(words: Sequence[str]) -> int:
@@ -80,9 +77,21 @@ def _main(words: Sequence[str]) -> int:
 
 def _run(options: Options) -> int:
     if not options.command:
-        return _misused(f"no command; usage: {USAGE}")
+        return _misused("no command, for example: aasm-run python agent.py; see: aasm-run --help")
+    try:
+        return _launch(options)
+    except Refusal as refusal:
+        _refuse(refusal, options)
+        return refusal.code
+
+
+def _launch(options: Options) -> int:
     if os.name == "nt":
-        raise Refusal("aasm-run is not available on Windows in this build; call init_assembly() in the program")
+        raise Refusal(
+            "aasm-run is not available on Windows in this build",
+            check="platform",
+            remedy="call init_assembly() in the program",
+        )
     chosen = plan(options, os.environ, Host())
     if "explain" not in options.flags:
         execute(chosen, os.environ)
@@ -92,8 +101,7 @@ def _run(options: Options) -> int:
         return _print(json.dumps(chosen.as_json(), indent=2) + "\n")
     from aasm_py.render import launch_plan
 
-    launch_plan(chosen)
-    return 0
+    return _print(launch_plan(chosen))
 
 
 def execute(chosen: LaunchPlan, environ: Mapping[str, str]) -> NoReturn:
@@ -114,33 +122,30 @@ def execute(chosen: LaunchPlan, environ: Mapping[str, str]) -> NoReturn:
 
 
 def _gateway(chosen: LaunchPlan, environ: Mapping[str, str]) -> Gateway | None:
-    problem, tried = chosen.gateway_problem, list(chosen.tried)
+    problem = chosen.gateway_problem
     if chosen.gateway is None and problem is None:
-        tried.clear()
         try:
-            gateway = locate(chosen.settings, tried, environ=environ)
+            gateway = locate(chosen.settings, [], environ=environ)
         except GatewayError as error:
             problem = error
         except ConfigurationError as error:
-            raise Refusal(str(error), tried=tuple(tried)) from None
+            raise Refusal(str(error), check="gateway", remedy=_NO_GATEWAY) from None
         else:
             if gateway.started:
                 _tell(chosen, f"started the gateway at {gateway.url} ({gateway.probe.policy_source} policy)")
             return gateway
     if problem is not None:
-        _without_gateway(chosen, problem, tried)
+        _without_gateway(chosen, problem)
     return chosen.gateway
 
 
-def _without_gateway(chosen: LaunchPlan, problem: AssemblyError, tried: Sequence[Tried]) -> None:
+def _without_gateway(chosen: LaunchPlan, problem: AssemblyError) -> None:
     if chosen.enforces:
-        raise Refusal(
-            str(problem),
-            tried=tuple(tried),
-            remedy=_NO_GATEWAY if isinstance(problem, ConfigurationError) else "",
-        )
+        raise Refusal(str(problem), check="gateway", remedy=_NO_GATEWAY)
     if chosen.policy is not None:
-        raise Refusal(f"the policy {chosen.policy[0]} cannot be checked: {problem}", tried=tuple(tried))
+        raise Refusal(
+            f"the policy {chosen.policy[0]} cannot be checked: {problem}", check="policy of the run", remedy=_NO_GATEWAY
+        )
     mode = chosen.settings.enforcement_mode
     _tell(chosen, f"goes on without a gateway ({problem}), since enforcement_mode is {mode}; calls are not judged")
 
@@ -151,9 +156,13 @@ def _announce(chosen: LaunchPlan, gateway: Gateway, environment: dict[str, str])
         answer = announce_run(gateway, settings.home, _run_facts(chosen), settings.api_key)
     except PolicyError as error:
         lines = [_diagnostic(row) for row in error.diagnostics] or [str(error)]
-        raise Refusal("the policy of the run is refused:\n" + "\n".join(f"  {line}" for line in lines)) from None
+        raise Refusal(
+            "the policy of the run is refused:\n" + "\n".join(f"  {line}" for line in lines),
+            check="policy of the run",
+            remedy="correct the policy at the lines named",
+        ) from None
     except GatewayError as error:
-        _without_gateway(chosen, error, chosen.tried)
+        _without_gateway(chosen, error)
         return
     wanted, least = settings.enforcement_mode, answer.get("min_enforcement")
     if wanted in _STRICTNESS and least in _STRICTNESS and _STRICTNESS.index(least) > _STRICTNESS.index(wanted):
@@ -201,9 +210,11 @@ def _become(chosen: LaunchPlan, environment: Mapping[str, str]) -> NoReturn:
         os.execve(path, [path, *chosen.command[1:]], environment)  # noqa: S606 - no shell is the point
     except OSError as error:
         code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
-        raise Refusal(f"{path} cannot be executed: {error.strerror}", code=code) from None
+        raise Refusal(
+            f"{path} cannot be executed: {error.strerror}", check="target", code=code, remedy=_SEE_TARGET
+        ) from None
     except ValueError as error:
-        raise Refusal(f"{path} cannot be executed: {error}", code=EXIT_REFUSED) from None
+        raise Refusal(f"{path} cannot be executed: {error}", check="target", remedy=_SEE_TARGET) from None
 
 
 def _restore_signals() -> None:
@@ -214,13 +225,6 @@ def _restore_signals() -> None:
         number = getattr(_signal, name, None)
         if number is not None:
             _signal.signal(number, _signal.SIG_DFL)
-
-
-def _leave_python_path() -> None:
-    """Import nothing from the directories that are meant for the program: its `yaml.py` is not ours."""
-    users = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry} | {""}
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    sys.path[:] = [entry for entry in sys.path if entry not in users or entry == here]
 
 
 def _open_closed_streams() -> list[int]:
@@ -239,16 +243,24 @@ def _misused(problem: str) -> int:
     return EXIT_USAGE
 
 
-def _refused(refusal: Refusal) -> str:
-    lines = [f"aasm-run: {refusal}"]
-    if refusal.tried:
-        table = [("tried", "from", "result"), *refusal.tried]
-        widths = [max(len(row[column]) for row in table) for column in (0, 1)]
-        for what, source, result in table:
-            lines.append(f"  {what:<{widths[0]}}  {source:<{widths[1]}}  {' '.join(result.split())}")
-    if refusal.remedy:
-        lines.append(f"  {refusal.remedy}")
-    return "\n".join(lines) + "\n"
+def _refuse(refusal: Refusal, options: Options) -> None:
+    """Say why the program is not run: in one line, and where more than a typing error is behind it, as a table.
+
+    The table is the doctor's, and looks at everything anew: what the launcher met first need not be what is wrong.
+    """
+    if refusal.code != EXIT_REFUSED:
+        _say(f"aasm-run: {refusal}; {refusal.remedy}\n")
+        return
+    _say(f"aasm-run: {refusal}\n")
+    from agent_assembly.diagnosis import Finding, plain_table
+
+    refused = Finding(refusal.check, "fail", str(refusal).partition("\n")[0], refusal.remedy)
+    try:
+        from aasm_py.doctor.refusal import show_failing
+
+        show_failing(refused, os.environ, options.command, options.settings)
+    except Exception:  # noqa: BLE001 - the doctor's own trouble must not hide the reason
+        _say(plain_table([refused]))
 
 
 def _tell(chosen: LaunchPlan, text: str) -> None:
@@ -257,20 +269,31 @@ def _tell(chosen: LaunchPlan, text: str) -> None:
 
 
 def _print(text: str) -> int:
+    from aasm_py import streams
+
+    if sys.stdout is None:
+        _say("aasm-run: standard output is closed\n")
+        return 1
+    streams.prepare()
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough; Python would complain once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except (OSError, AttributeError):
+    except OSError as error:
+        streams.abandon_output()
+        if error.errno == errno.EPIPE:
+            # The reader has seen enough.
+            return 141
+        _say(f"aasm-run: standard output cannot be written: {error.strerror}\n")
         return 1
     return 0
 
 
 def _say(text: str) -> None:
+    from aasm_py.streams import ascii_only
+
+    plain = ascii_only(os.environ)
     try:
-        os.write(2, text.encode("utf-8", "replace"))
+        os.write(2, text.encode("ascii" if plain else "utf-8", "backslashreplace"))
     except OSError:
         # Nobody listens; the exit code says it too.
         return

@@ -141,17 +141,18 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return clean_environment(PATH=path, AASM_HOME=str(home), **more)
 
 
-def spawn(command: Sequence[str | Path], environ: Mapping[str, str]) -> Spawned:
-    """Run `command` silently to its end; raise CheckFailed with what it says when it fails."""
+def spawn(command: Sequence[str | Path], environ: Mapping[str, str], expected: int = 0) -> Spawned:
+    """Run `command` silently to its end; raise CheckFailed with what it says when it does not end with `expected`."""
     words = [str(word) for word in command]
     silent: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
     began = time.perf_counter_ns()
     pid = os.posix_spawn(words[0], words, dict(environ), file_actions=silent)
     _, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter_ns() - began
-    if status:
+    code = os.waitstatus_to_exitcode(status)
+    if code != expected:
         capture(words, environ)
-        raise CheckFailed(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}, and not when run again")
+        raise CheckFailed(f"{' '.join(words)} ended with {code}, and not when run again")
     return Spawned(wall / 1e6, (usage.ru_utime + usage.ru_stime) * 1e3)
 
 

@@ -45,7 +45,10 @@ _RUST = ("native/Cargo.toml", "native/Cargo.lock", "native/policy")
 WHEELS = (
     Wheel(
         "agent_assembly",
-        ("pyproject.toml", "README.md", "LICENSE", "scripts/aasm-run", "agent_assembly", "aasm_py", "sitecustomize"),
+        (
+            *("pyproject.toml", "README.md", "LICENSE", "scripts/aasm-run", "completions"),
+            *("agent_assembly", "aasm_py", "sitecustomize"),
+        ),
         None,
     ),
     Wheel("agent_assembly_core", (*_RUST, "native/aa-ffi-python"), "native/aa-ffi-python/Cargo.toml"),

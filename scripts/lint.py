@@ -1,6 +1,8 @@
-"""`make lint`: formatting, lints and types of both languages."""
+"""`make lint`: formatting, lints and types of both languages, and the documentation, built strictly."""
 
 from __future__ import annotations
+
+import sys
 
 from environments import ROOT, require_python, tools
 from suites import Suite, run_all
@@ -18,6 +20,7 @@ if __name__ == "__main__":
                 Suite("mypy", [tool / "mypy"]),
                 Suite("cargo fmt", ["cargo", "fmt", "--all", "--check"], native),
                 Suite("cargo clippy", clippy, native),
+                Suite("docs", [sys.executable, ROOT / "scripts" / "docs.py"]),
             ]
         )
     )

@@ -19,25 +19,38 @@ NOT_CHAINING = ("opentelemetry-instrument",)
 RESOURCE_TRACKER = "from multiprocessing.resource_tracker import main"
 
 
+class Refused(Exception):
+    """Raised where it is known what is wrong: the row of the doctor's that says the same, and what to do."""
+
+    def __init__(self, check, found, remedy):
+        Exception.__init__(self, found)
+        self.check = check
+        self.remedy = remedy
+
+
 def start():
     environ = os.environ
     if not environ.get("AASM_RUN_ID"):
         return
+    found_sdk = False
     try:
         if sys.version_info[:2] < OLDEST:
-            raise RuntimeError("Python %d.%d is older than %d.%d" % (sys.version_info[:2] + OLDEST))
+            found = "Python %d.%d is older than %d.%d" % (sys.version_info[:2] + OLDEST)
+            raise Refused("target python", found, "use Python %d.%d or later" % OLDEST)
         if in_subinterpreter():
             return
         name = program_name(sys.orig_argv)
         if name in TOOLS or name == RESOURCE_TRACKER:
             return
         if name in NOT_CHAINING:
-            raise RuntimeError("%s puts a sitecustomize before ours; type: %s aasm-run python ..." % (name, name))
+            found = "%s puts a sitecustomize of its own before ours" % name
+            raise Refused("other launchers", found, "%s aasm-run python ..." % name)
         from agent_assembly.core.bootstrap import arm
 
+        found_sdk = True
         arm(environ, DIRECTORY)
     except Exception:
-        fail(sys.exc_info()[1], environ)
+        fail(sys.exc_info()[1], environ, found_sdk)
 
 
 def program_name(words):
@@ -77,37 +90,51 @@ def in_subinterpreter():
     return False
 
 
-def fail(error, environ):
+def fail(error, environ, found_sdk):
     """End the process with 78 when the run enforces; say one line when it merely observes."""
     observes = environ.get("AASM_ENFORCEMENT_MODE") in ("observe", "disabled")
     watched = environ.get("AASM_WATCHED")
-    if watched and environ.get("AASM_CHILDREN") != "strict" and not holds_any(watched.split(os.pathsep)):
+    alone = watched and not found_sdk and environ.get("AASM_CHILDREN") != "strict"
+    if alone and not holds_any(watched.split(os.pathsep)):
         # A child of a governed program, with a Python of its own that cannot be governed and has nothing to govern.
         return
-    problem = "%s: %s" % (type(error).__name__, error)
+    problem = str(error) if isinstance(error, Refused) else "%s: %s" % (type(error).__name__, error)
     if observes:
         say("aasm-run: this Python is not governed: %s (%s)\n" % (problem, sys.executable))
         return
-    rows = (
-        ("program", " ".join(getattr(sys, "orig_argv", [sys.executable or "python"]))[:200]),
-        ("interpreter", "%s (%s)" % (sys.executable, sys.version.split()[0])),
-        ("environment", sys.prefix),
-        ("cause", problem),
-        ("run", environ.get("AASM_RUN_ID")),
-        ("remedy", remedy(error)),
-    )
     lines = ["aasm-run: this Python cannot be governed, so the program is not run (exit code %d)" % EXIT_REFUSED]
-    lines += ["  %-12s %s" % (name, " ".join(str(value).split())) for name, value in rows]
+    where = "%s, Python %s, %s" % (sys.executable, sys.version.split()[0], environ.get("AASM_RUN_ID"))
+    check, remedy = advice(error)
+    remedy += "; or: let it run ungoverned: aasm-run --enforcement-mode observe ..."
+    lines += table(((check, "fail", "%s (%s)" % (problem, where), remedy),))
     say("\n".join(lines) + "\n")
     os._exit(EXIT_REFUSED)
 
 
-def remedy(error):
-    if sys.version_info[:2] < OLDEST:
-        return "use Python %d.%d or later" % OLDEST
-    if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "agent_assembly":
-        return "%s -m pip install agent-assembly" % sys.executable
-    return "see the cause, or let it run ungoverned with: aasm-run --enforcement-mode observe"
+def table(rows):
+    """The lines of the doctor's table, as agent_assembly.core.findings makes it: that may be what is missing."""
+    rows = [("check", "status", "what was found", "what to do")] + [
+        tuple(" ".join(str(cell).split()) for cell in row) for row in rows
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def advice(error):
+    """The row of the doctor's under which this is found, and what to do."""
+    if isinstance(error, Refused):
+        return error.check, error.remedy
+    python = quoted(sys.executable or "python")
+    name = getattr(error, "name", None) or ""
+    if isinstance(error, ImportError) and name.split(".")[0] == "agent_assembly":
+        options = "" if name == "agent_assembly" else "--force-reinstall --no-deps "
+        return "target sdk", "%s -m pip install %sagent-assembly" % (python, options)
+    return "target bootstrap", "aasm-py doctor -- %s" % python
+
+
+def quoted(path):
+    plain = all(letter.isalnum() or letter in "/._-+" for letter in path)
+    return path if plain else "'%s'" % path.replace("'", "'\\''")
 
 
 def holds_any(packages):
@@ -159,9 +186,21 @@ def run_shadowed_by_imp(rest):
         return
     visited = sys._aasm_sitecustomize
     visited.append(os.path.dirname(os.path.abspath(found[1])))
-    del sys.modules["sitecustomize"]
+    # Python 2 empties a module that nobody holds any more, and this one has not ended yet.
+    sys._aasm_bootstrap = sys.modules.pop("sitecustomize")
     imp.load_module("sitecustomize", *found)
 
 
+def stay_first():
+    """Stand first for the children too: a launcher that we chained may have put itself in front, and may not chain us."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if DIRECTORY in entries[1:]:
+        rest = [entry for entry in entries if entry != DIRECTORY]
+        os.environ["PYTHONPATH"] = os.pathsep.join([DIRECTORY] + rest)
+
+
 start()
-run_shadowed()
+try:
+    run_shadowed()
+finally:
+    stay_first()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 import agent_assembly
+import agent_assembly.diagnosis
 import agent_assembly.exceptions
 import agent_assembly.launching
 from agent_assembly.adapters import table as adapter_table
@@ -42,6 +43,7 @@ LIGHT = (
     "aasm_py/__init__.py",
     "aasm_py/host.py",
     "aasm_py/options.py",
+    "aasm_py/own_path.py",
     "aasm_py/plan.py",
     "aasm_py/preflight.py",
     "aasm_py/run.py",
@@ -131,9 +133,10 @@ def test_the_reader_of_imports_sees_what_there_is(tmp_path: Path, monkeypatch: p
 
 
 def test_the_command_line_uses_public_names_of_the_sdk_only() -> None:
-    """`aasm_py` takes what `agent_assembly` and `agent_assembly.launching` offer in `__all__`, and nothing else."""
+    """`aasm_py` takes what the SDK's public modules offer in `__all__`, and nothing else."""
     public = {
         "agent_assembly": set(agent_assembly.__all__),
+        "agent_assembly.diagnosis": set(agent_assembly.diagnosis.__all__),
         "agent_assembly.exceptions": set(agent_assembly.exceptions.__all__),
         "agent_assembly.launching": set(agent_assembly.launching.__all__),
     }
@@ -159,14 +162,19 @@ def test_the_sdk_knows_neither_the_command_line_nor_its_libraries() -> None:
     assert not wrong
 
 
+def _renders(name: str) -> bool:
+    return name.startswith("render")
+
+
 def test_rich_is_for_rendering_alone() -> None:
-    """`render.py` alone imports Rich, and is itself imported only when there is something to render."""
+    """Modules called `render…` alone import Rich, and are imported only when there is something to render."""
     wrong = []
     for path in python_files("aasm_py"):
         for found in imports_of(path):
-            if found.module.split(".")[0] == "rich" and path.name != "render.py":
-                wrong.append(shown(path, found))
-            if found.at_import and "render" in (found.name, found.module.rpartition(".")[2]):
+            if path.name.startswith("render"):
+                continue
+            named = (found.name or "", found.module.rpartition(".")[2])
+            if found.module.split(".")[0] == "rich" or (found.at_import and any(map(_renders, named))):
                 wrong.append(shown(path, found))
     assert not wrong
 
@@ -248,18 +256,6 @@ def test_no_file_grows_beyond_its_noun() -> None:
     assert not long
 
 
-def test_every_setting_is_documented() -> None:
-    """`docs/settings.md` is what `scripts/document_settings.py` makes of the table of settings."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from document_settings import settings_page
-    finally:
-        sys.path.remove(str(ROOT / "scripts"))
-    assert (ROOT / "docs" / "settings.md").read_text() == settings_page(agent_assembly.SETTINGS), (
-        "type: .venv/bin/python scripts/document_settings.py"
-    )
-
-
 def test_every_setting_is_explained_in_a_sentence() -> None:
     """A setting's help is one sentence, and no two settings share a variable or an option."""
     rows = agent_assembly.SETTINGS
@@ -288,6 +284,9 @@ def test_the_installed_files_are_those_of_the_checkout() -> None:
     installed = {str(path): path for path in distribution("agent-assembly").files or []}
     expected = {str(path.relative_to(ROOT)): path for path in python_files("agent_assembly", "aasm_py")}
     expected["aasm_py/_bootstrap/sitecustomize.py"] = ROOT / "sitecustomize" / "sitecustomize.py"
+    expected.update(
+        {f"aasm_py/_completions/{path.relative_to(ROOT / 'completions')}": path for path in completion_files()}
+    )
     expected["agent_assembly/py.typed"] = ROOT / "agent_assembly" / "py.typed"
     shipped = {
         name for name in installed if name.startswith(("agent_assembly/", "aasm_py/")) and "__pycache__" not in name
@@ -295,6 +294,22 @@ def test_the_installed_files_are_those_of_the_checkout() -> None:
     assert shipped == expected.keys()
     stale = [name for name, path in expected.items() if installed[name].locate().read_bytes() != path.read_bytes()]
     assert not stale, "type: make build"
+
+
+def completion_files() -> list[Path]:
+    return [path for path in sorted((ROOT / "completions").rglob("*")) if path.is_file()]
+
+
+def test_completions_are_where_shells_look() -> None:
+    """The wheel puts each completion script below the prefix, under the directory and name that its shell reads."""
+    places = {
+        "bash": "share/bash-completion/completions",
+        "zsh": "share/zsh/site-functions",
+        "fish": "share/fish/vendor_completions.d",
+    }
+    for path in completion_files():
+        installed = Path(sys.prefix) / places[path.parent.name] / path.name
+        assert installed.read_bytes() == path.read_bytes(), "type: make build"
 
 
 def test_the_bootstrap_is_data_and_no_module_of_the_environment() -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from agent_assembly.adapters.base import FrameworkAdapter
 from agent_assembly.adapters.table import ADAPTERS, ENTRY_POINT_GROUP, PRIORITIES, THIRD_PARTY_PRIORITY
 from agent_assembly.adapters.versions import admitted, check_specifier, installed_version
-from agent_assembly.exceptions import AdapterValidationError
+from agent_assembly.exceptions import AdapterValidationError, AssemblyError
 from agent_assembly.governance import GovernanceInterceptor
 
 
@@ -83,6 +83,15 @@ class AdapterRegistry:
                 raise
             self._registered.append(adapter)
             self._states[key] = "armed"
+
+    def arm(self, interceptor: GovernanceInterceptor) -> None:
+        """Do the same for the runtime, whose callers are told of nothing but AssemblyError."""
+        try:
+            self.register_hooks(interceptor)
+        except AssemblyError:
+            raise
+        except Exception as error:
+            raise AssemblyError(f"Failed to initialize assembly runtime: {error}") from error
 
     def unregister_hooks(self) -> list[Exception]:
         """Unregister what was registered, last first; return the errors of adapters that could not."""

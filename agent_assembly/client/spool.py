@@ -14,6 +14,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from agent_assembly.client.descriptors import raised
 from agent_assembly.client.records import END_LIMIT
@@ -39,6 +40,17 @@ def _claim(path: str) -> bool:
 
 def _unclaim(path: str) -> None:
     _claims.pop((os.getpid(), path), None)
+
+
+@contextmanager
+def claimed(path: str) -> Iterator[bool]:
+    """Keep this process from owning or adopting `path` meanwhile; False when it does so already."""
+    mine = _claim(path)
+    try:
+        yield mine
+    finally:
+        if mine:
+            _unclaim(path)
 
 
 class SpoolFull(AssemblyError):

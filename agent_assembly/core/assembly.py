@@ -274,12 +274,7 @@ class _Runtime:
 
     def arm(self) -> None:
         """Install the hooks of every framework that can be imported, in the documented order."""
-        try:
-            self.registry.register_hooks(self.governor)
-        except AssemblyError:
-            raise
-        except Exception as error:
-            raise AssemblyError(f"Failed to initialize assembly runtime: {error}") from error
+        self.registry.arm(self.governor)
         if _launch_environment is None and self.settings.children != "off":
             self.workers.arm()
 

@@ -95,7 +95,7 @@ def _activate() -> None:
 
 def _hook_failed(error: Exception, name: str) -> None:
     if enforces(_environment):
-        refuse(f"the calls of {name.partition('.')[0]} cannot be governed", error)
+        refuse(name, error)
     _say(f"aasm-run: the calls of {name.partition('.')[0]} are not governed: {type(error).__name__}: {error}\n")
 
 
@@ -104,23 +104,44 @@ def enforces(environ: Mapping[str, str]) -> bool:
     return environ.get("AASM_ENFORCEMENT_MODE") not in ("observe", "disabled")
 
 
-def refuse(problem: str, error: BaseException) -> None:
-    """End the process with 78, after a table of what is known; nothing that the program wrote is lost."""
-    rows = (
-        ("program", " ".join(getattr(sys, "orig_argv", sys.argv))[:200]),
-        ("interpreter", f"{sys.executable} ({sys.version.split()[0]})"),
-        ("cause", f"{type(error).__name__}: {error}"),
-        ("run", _environment.get("AASM_RUN_ID", "")),
-        ("remedy", "see the cause, or let it run ungoverned with: aasm-run --enforcement-mode observe"),
-    )
+def refuse(name: str, error: BaseException) -> None:
+    """End the process with 78, as the import of `name` cannot be governed; nothing that the program wrote is lost."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             pass
-    text = f"aasm-run: {problem}; the program is ended (exit code {EXIT_REFUSED})\n"
-    _say(text + "".join([f"  {name:<12} {' '.join(value.split())}\n" for name, value in rows]))
+    package = name.partition(".")[0]
+    text = f"aasm-run: the calls of {package} cannot be governed; the program is ended (exit code {EXIT_REFUSED})\n"
+    try:
+        text += _table(name, error)
+    except Exception as further:  # noqa: BLE001 - whatever is wrong with the table, the program does not go on
+        text += f"  {error!r}; {further!r}\n"
+    _say(text)
     os._exit(EXIT_REFUSED)
+
+
+def _table(name: str, error: BaseException) -> str:
+    """The doctor's table with the one row that fails: the adapter's where it is at fault, else that of the start."""
+    from agent_assembly.core.findings import Finding, plain_table
+    from agent_assembly.exceptions import AdapterValidationError, AssemblyError
+
+    said = str(error) if isinstance(error, AssemblyError) else f"{type(error).__name__}: {error}"
+    python = sys.executable or "python"
+    version = sys.version.split()[0]
+    found = f"{said} ({python}, Python {version}, {_environment.get('AASM_RUN_ID', '')})"
+    row = next((each for each in ADAPTERS if name in each.triggers), None)
+    observing = "let it run ungoverned: aasm-run --enforcement-mode observe ..."
+    if row is not None and isinstance(error, AdapterValidationError):
+        install = f"{_quoted(python)} -m pip install '{row.distribution}{row.versions[0]}'"
+        return plain_table([Finding(f"adapter {row.key}", "fail", found, f"{install}; or: {observing}")])
+    ask = f"aasm-py doctor -- {_quoted(python)}"
+    return plain_table([Finding("initialization", "fail", found, f"{ask}; or: {observing}")])
+
+
+def _quoted(path: str) -> str:
+    plain = all(letter.isalnum() or letter in "/._-+" for letter in path)
+    return path if plain else "'" + path.replace("'", "'\\''") + "'"
 
 
 def _say(text: str) -> None:

@@ -17,10 +17,11 @@ from agent_assembly.exceptions import ConfigurationError
 _SIZE_LIMIT = 64 << 10
 
 
-def read_config_file(path: str) -> dict[str, tuple[Any, str]]:
+def read_config_file(path: str, *, warn: bool = True) -> dict[str, tuple[Any, str]]:
     """Return `{name: (value, "path:line")}`; raise ConfigurationError with path, line and column for what is wrong.
 
-    Refuses a file that others can write, anything but a flat mapping of known settings, and a name given twice.
+    Refuses a file that others can write, anything but a flat mapping of known settings, and a name given twice. To
+    `warn` is to say on standard error that others can read it.
     """
     status = check_owned(path, "configuration")
     if status is None:
@@ -29,7 +30,7 @@ def read_config_file(path: str) -> dict[str, tuple[Any, str]]:
         raise ConfigurationError(f"configuration {path} is not a file; remove it, or set AASM_HOME elsewhere")
     if status.st_size > _SIZE_LIMIT:
         raise ConfigurationError(f"configuration {path} is larger than {_SIZE_LIMIT} bytes")
-    if readable_by_others(status):
+    if warn and readable_by_others(status):
         _warn(f"agent-assembly: configuration {path} can be read by others; type: chmod 0600 {path}")
     try:
         with open(path, "rb") as file:

@@ -329,19 +329,24 @@ def _user_directory(environ: Mapping[str, str]) -> str:
         return os.path.expanduser("~") if os.name == "nt" else ""
 
 
-def resolve_settings(arguments: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def resolve_settings(
+    arguments: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    problems: dict[str, ConfigurationError] | None = None,
+) -> Settings:
     """Resolve every setting; raise ConfigurationError naming the first place that cannot be used.
 
     An argument of None and an empty variable count as not given. The file is read only if it exists, and not inside a
-    run, whose launcher has read it already.
+    run, whose launcher has read it already. With `problems` nothing is raised: what cannot be used is passed over, and
+    the error stands there under the name of its setting, or under "config.yaml"; `home` is then None where none is
+    known.
     """
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
     variables = os.environ if environ is None else environ
     for name in given:
         if name not in BY_NAME:
             raise ConfigurationError(f"unknown setting: {name}")
-    home, home_source = home_directory(given, variables)
-    file_values = {} if variables.get("AASM_RUN_ID") else _read_file(home)
+    home, home_source, file_values = _home_and_file(given, variables, problems)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     shadowed: dict[str, tuple[str, ...]] = {}
@@ -360,17 +365,42 @@ def resolve_settings(arguments: Mapping[str, Any] | None = None, environ: Mappin
         if name in file_values:
             value, place = file_values[name]
             found.append((place, value))
+        sources[name], values[name] = "default", setting.default
         if found:
+            try:
+                values[name] = setting.parse(found[0][1], found[0][0])
+            except ConfigurationError as error:
+                if problems is None:
+                    raise
+                problems[name] = error
             sources[name] = found[0][0]
-            values[name] = setting.parse(found[0][1], found[0][0])
             if len(found) > 1:
                 shadowed[name] = tuple(source for source, _ in found[1:])
-        else:
-            sources[name], values[name] = "default", setting.default
     return Settings(values, sources, shadowed)
 
 
-def _read_file(home: str) -> dict[str, tuple[Any, str]]:
+def _home_and_file(
+    given: Mapping[str, Any], variables: Mapping[str, str], problems: dict[str, ConfigurationError] | None
+) -> tuple[str | None, str, dict[str, tuple[Any, str]]]:
+    try:
+        home, source = home_directory(given, variables)
+    except ConfigurationError as error:
+        if problems is None:
+            raise
+        problems["home"] = error
+        return None, "default", {}
+    if variables.get("AASM_RUN_ID"):
+        return home, source, {}
+    try:
+        return home, source, _read_file(home, warn=problems is None)
+    except ConfigurationError as error:
+        if problems is None:
+            raise
+        problems["config.yaml"] = error
+        return home, source, {}
+
+
+def _read_file(home: str, warn: bool) -> dict[str, tuple[Any, str]]:
     path = os.path.join(home, "config.yaml")
     check_owned(home, "home directory")
     try:
@@ -384,4 +414,4 @@ def _read_file(home: str) -> dict[str, tuple[Any, str]]:
     # YAML costs twenty milliseconds: only who has a file pays for it.
     from agent_assembly.core.config_file import read_config_file
 
-    return read_config_file(path)
+    return read_config_file(path, warn=warn)

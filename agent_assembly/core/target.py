@@ -142,10 +142,14 @@ class Files:
 def examine(command: Sequence[str], environ: Mapping[str, str], files: Files, depth: int = _DEPTH) -> Target:
     """Say what `command` comes down to when it is started with `environ`."""
     if not command or depth == 0:
-        return Target("", "missing", NO, "there is no command")
+        return Target("", "missing", NO, "there is no command", "name a program")
     found, problem = files.find(command[0], environ.get("PATH", os.defpath))
     if found is None or problem:
-        missing = Target(found or "", "missing", NO, f"{command[0]}: {'not executable' if found else 'not found'}")
+        if found is None:
+            missing = Target("", "missing", NO, f"{command[0]}: not found", "see whether it is installed and on PATH")
+        else:
+            remedy = f"type: chmod +x {found}, or start it with its interpreter"
+            missing = Target(found, "missing", NO, f"{command[0]}: not executable", remedy)
         missing.code = problem
         return missing
     name, words = os.path.basename(found), list(command[1:])
@@ -236,11 +240,11 @@ def _shebang(path: str, head: bytes, words: list[str], environ: Mapping[str, str
     # Split although the kernel would not: what does not split rightly will not run either.
     command = [interpreter, *argument.split(), path, *words]
     if not interpreter:
-        return Target(path, "missing", NO, f"{path}: its first line names no interpreter")
+        return Target(path, "missing", NO, f"{path}: its first line names no interpreter", "correct its first line")
     inner = examine(command, environ, files, depth - 1)
     if inner.kind == "missing":
         reason = f"{path}: its first line names an interpreter that is not there: {interpreter}"
-        return Target(path, "missing", NO, reason)
+        return Target(path, "missing", NO, reason, f"correct it, or start it with python: python {path}")
     kind = {"python": "python script", "wrapper": "script"}.get(inner.kind, inner.kind)
     inner.path, inner.kind = path, kind
     if inner.governed == NO:

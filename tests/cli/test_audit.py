@@ -163,20 +163,18 @@ def test_a_reader_that_goes_away_is_no_error(start_gateway: StartGateway) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "said"),
     [
-        (["audit", "list", "--since", "yesterday"], 1, "'yesterday' is no moment; write 10m"),
-        (["audit", "list", "--decision", "maybe"], 2, "'maybe' is not one of"),
-        (["audit", "list", "--limit", "-1"], 2, "should be greater than or equal to 0"),
-        (["audit", "lst"], 2, "No such command 'lst'"),
+        (["--since", "yesterday"], "'yesterday' is no moment; write 10m"),
+        (["--decision", "maybe"], "--decision must be one of: allow, deny, redact, approve"),
+        (["--limit", "-1"], "--limit must be a whole number, 0 or more, not '-1'"),
     ],
 )
-def test_wrong_usage_is_named(home: Path, arguments: list[str], code: int, said: str) -> None:
+def test_wrong_usage_is_named(home: Path, arguments: list[str], said: str) -> None:
     """A value that cannot be used ends with a message that says what can."""
-    result = aasm_py(arguments, home, environ={"COLUMNS": "200"})
-    assert (result.returncode, result.stdout) == (code, "")
+    result = aasm_py(["audit", "list", *arguments], home)
+    assert (result.returncode, result.stdout) == (2, "")
     assert said in result.stderr
-    assert "Traceback" not in result.stderr
 
 
 class Tail:

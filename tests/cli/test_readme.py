@@ -38,7 +38,7 @@ def test_every_option_of_the_readme_is_there(home: Path) -> None:
     """Each `--option` that the README mentions is in the help of `aasm-run` or of a command of `aasm-py`."""
     mentioned = set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", README)) - {"--strict"}
     texts = [run_command([program("aasm-run"), "--help"], home).stdout]
-    texts += [aasm_py([*words, "--help"], home).stdout for words in (["audit", "list"], ["explain"])]
+    texts += [aasm_py([*words, "--help"], home).stdout for words in (["audit", "list"], ["explain"], ["doctor"])]
     assert [option for option in sorted(mentioned) if not any(option in text for text in texts)] == []
 
 

@@ -13,6 +13,7 @@ from support.gateway import clean_environment
 from support.interpreters import environment, installed, too_old
 
 import aasm_py
+from agent_assembly.diagnosis import Finding, plain_table
 
 from .conftest import WHETHER_GOVERNED, Launch
 
@@ -108,6 +109,25 @@ def test_launchers_that_chain_in_turn_end(python: str, tmp_path: Path) -> None:
     last = package(tmp_path / "last", "sitecustomize", "import os; os.write(1, b'last\\n')")
     result = run(python, "-c", WHETHER_GOVERNED, path=(other, last), **RUN)
     assert (result.stdout, result.stderr) == ("other\nlast\ngoverned\n", "")
+
+
+def test_a_launcher_that_puts_itself_in_front_does_not_cost_the_children(python: str, tmp_path: Path) -> None:
+    """As opentelemetry's sitecustomize does, which then would be the only one that a child runs: ours stays first."""
+    other = package(
+        tmp_path / "other",
+        "sitecustomize",
+        """
+        import os
+        here = os.path.dirname(os.path.abspath(__file__))
+        rest = [entry for entry in os.environ["PYTHONPATH"].split(os.pathsep) if entry != here]
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *rest])
+        """,
+    )
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WHETHER_GOVERNED!r}], check=True)"
+    result = run(python, "-c", code, path=(other,), **RUN)
+    assert (result.stdout, result.stderr) == ("governed\n", "")
+    alone = run(python, "-c", code, path=(other,), AASM_CHILDREN="off", **RUN)
+    assert (alone.stdout, alone.stderr) == ("ungoverned\n", "")
 
 
 def test_a_broken_sdk_fails_closed(python: str, tmp_path: Path) -> None:
@@ -384,3 +404,78 @@ def test_a_fork_while_a_lock_is_held(launch: Launch, work: Path, python: str) ->
     (work / "agent.py").write_text(textwrap.dedent(code))
     result = launch(python, "-W", "ignore", "agent.py", timeout=30)
     assert (result.stdout, result.returncode) == ("7\n", 0), result.stderr
+
+
+def test_an_adapter_that_fails_is_no_reason_to_run_ungoverned(tmp_path: Path) -> None:
+    """Also where no framework of the built-in adapters is there, in the program and in its children."""
+    python = environment(sys.version_info[:2], with_sdk=True)
+    site = tmp_path / "site-packages"
+    package(site, "own_adapter", "raise RuntimeError('broken')")
+    facts = site / "own_adapter-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: own-adapter\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[agent_assembly.adapters]\nown = own_adapter:Adapter\n")
+    for more in ({}, {"AASM_WATCHED": "langchain_core"}):
+        result = run(python, "-c", "print('ran')", path=(site,), AASM_HOME=str(tmp_path), **RUN, **more)
+        assert (result.returncode, result.stdout) == (78, ""), more
+
+
+HEADING = ["check", "status", "what was found", "what to do"]
+
+
+def refused_row(text: str) -> list[str]:
+    """The one row of a refusal's table, by the columns of its heading."""
+    why, heading, row = text.splitlines()
+    assert why.startswith("aasm-run: ")
+    assert "(exit code 78)" in why
+    places = [heading.index(name) for name in HEADING]
+    ends = [*places[1:], len(row)]
+    return [row[start:end].strip() for start, end in zip(places, ends, strict=True)]
+
+
+def test_a_refusal_is_a_row_of_the_doctors(python: str, tmp_path: Path) -> None:
+    """The columns, the names of the rows and their form are the doctor's, whoever refuses and for whatever reason."""
+    broken = package(tmp_path / "broken", "agent_assembly.core.bootstrap", "raise RuntimeError('no good')")
+    bare = environment(sys.version_info[:2], with_sdk=False)
+    framework = package(tmp_path / "framework", "langchain_core.tools.base", "class BaseTool: ...")
+    cases = [
+        ("target bootstrap", python, "pass", (broken,), "RuntimeError: no good", f"aasm-py doctor -- {python}"),
+        (
+            "target sdk",
+            str(bare),
+            "pass",
+            (),
+            "No module named 'agent_assembly'",
+            f"{bare} -m pip install agent-assembly",
+        ),
+        (
+            "adapter langchain",
+            python,
+            "import langchain_core.tools.base",
+            (framework,),
+            "has no run and no arun",
+            f"{python} -m pip install 'langchain-core>=0.3,<2'",
+        ),
+    ]
+    for check, interpreter, code, path, found, remedy in cases:
+        result = run(interpreter, "-c", code, path=path, **RUN)
+        assert result.returncode == 78
+        row = refused_row(result.stderr)
+        assert row[:2] == [check, "fail"]
+        assert found in row[2]
+        assert interpreter in row[2]
+        assert RUN["AASM_RUN_ID"] in row[2]
+        assert row[3].startswith(remedy)
+        finding = Finding(check, "fail", row[2], row[3])
+        assert plain_table([finding]) == "".join(f"{line}\n" for line in result.stderr.splitlines()[1:])
+
+
+@pytest.mark.parametrize("version", sorted(too_old()), ids=lambda version: f"{version[0]}.{version[1]}")
+def test_old_pythons_refuse_in_the_same_form(version: tuple[int, int]) -> None:
+    """Also without the SDK, and in the Python of twenty years ago."""
+    result = run(installed()[version], "-c", "print('ran')", **RUN)
+    check, status, found, remedy = refused_row(result.stderr)
+    assert (check, status) == ("target python", "fail")
+    assert f"Python {version[0]}.{version[1]} is older than 3.10" in found
+    assert remedy.startswith("use Python 3.10 or later")
+    assert plain_table([Finding(check, "fail", found, remedy)]).splitlines() == result.stderr.splitlines()[1:]

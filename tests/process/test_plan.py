@@ -89,7 +89,7 @@ def test_two_dashes_end_the_options() -> None:
         (["--mode", "fast"], "mode must be one of: auto, ebpf, proxy, sdk-only"),
         (["--enforcement-mode=hard"], "enforcement_mode must be one of: enforce, observe, disabled"),
         (["--json"], "--json goes with --explain"),
-        (["--frobnicate"], "see aasm-run --help"),
+        (["--frobnicate"], "see: aasm-run --help"),
     ],
 )
 def test_a_wrong_option_says_what_is_wrong(words: list[str], message: str) -> None:

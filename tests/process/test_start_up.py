@@ -20,6 +20,7 @@ LAUNCHER = {
     "aasm_py",
     "aasm_py.host",
     "aasm_py.options",
+    "aasm_py.own_path",
     "aasm_py.plan",
     "aasm_py.run",
     "agent_assembly",
