@@ -1,4 +1,4 @@
-"""Write `docs/settings.md` from the table of settings: `.venv/bin/python scripts/document_settings.py`."""
+"""Write the table of settings into `docs/configuration.md`: `.venv/bin/python scripts/document_settings.py`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_assembly import Setting
 
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+BEGIN = "<!-- settings: begin, written by scripts/document_settings.py -->\n"
+END = "<!-- settings: end -->\n"
 _HEAD = """\
-# Settings
-
-A setting has one name everywhere: as the option of `aasm-run`, as the variable, as a line of `$AASM_HOME/config.yaml`
-(all but `home`), and as the argument of `init_assembly()` where that takes it. The first of these that has a value
-wins: argument or option, variable, file, default. `aasm-run --explain` shows where each value of a run came from.
-
 | setting | option | variable | values | default | what it is |
 |---|---|---|---|---|---|
 """
 
 
-def settings_page(settings: Iterable[Setting]) -> str:
-    """Return the page; what the launcher alone sets is left out."""
+def page_with(page: str, settings: Iterable[Setting]) -> str:
+    """Return `page` with the table of `settings` between its two marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page lacks the mark {(BEGIN if not begin else END).strip()}")
+    return before + begin + settings_table(settings) + end + after
+
+
+def settings_table(settings: Iterable[Setting]) -> str:
+    """Return one row for each setting; what the launcher alone sets is left out."""
     return _HEAD + "".join(_row(setting) for setting in settings if not setting.internal)
 
 
@@ -46,6 +52,5 @@ def _range(setting: Setting) -> str:
 if __name__ == "__main__":
     from agent_assembly import SETTINGS
 
-    page = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
-    page.write_text(settings_page(SETTINGS))
-    print(f"wrote {page.name}")
+    PAGE.write_text(page_with(PAGE.read_text(), SETTINGS))
+    print(f"wrote the settings into {PAGE.name}")
