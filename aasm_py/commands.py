@@ -108,7 +108,6 @@ class App(typer.Typer):
         super().__init__(
             cls=Group,
             context_settings={"help_option_names": ["-h", "--help"]},
-            no_args_is_help=True,
             add_completion=False,
             pretty_exceptions_enable=False,
             rich_markup_mode=None,

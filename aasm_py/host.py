@@ -47,7 +47,7 @@ class Host(Files):
             return None, error
         except ConfigurationError as error:
             if str(error) != "gateway_url is required":
-                raise Refusal(str(error), check="gateway", remedy="see the rows below") from None
+                raise Refusal(str(error), check="gateway", remedy="aasm-py doctor") from None
             return None, error
 
     def policy(self, path: str) -> tuple[str, str]:

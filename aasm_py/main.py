@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -408,12 +407,10 @@ def _guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 130
     except streams.OutputFailed as error:
-        streams.abandon_output()
-        if error.errno == errno.EPIPE:
-            # The reader has seen enough: what a shell reports of a program that is told so by a signal.
-            return 141
-        _warn(f"standard output cannot be written: {error.strerror}")
-        return 1
+        code, problem = streams.abandon_output(error)
+        if problem:
+            _warn(problem)
+        return code
     except Exception as error:  # noqa: BLE001 - people get one line
         return _unexpected(error)
     return code

@@ -13,7 +13,7 @@ from agent_assembly.launching import NO, SETTINGS, examine, resolve_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from aasm_py.host import Host
@@ -26,7 +26,8 @@ _STRICTNESS = {"disabled": 0, "observe": 1, "enforce": 2, None: 2, "": 2}
 _CHILDREN = {"off": 0, "inherit": 1, "strict": 2, "": 1}
 # Of the launcher's own process, or of the operator: never the program's.
 _WITHHELD = ("AASM_OPERATOR_TOKEN", "AASM_WATCHED")
-_SEE_SETTINGS = "correct it where it is set, which aasm-run --explain shows"
+_SEE_SETTINGS = "correct it where it is set, which aasm-py doctor shows"
+_SHOWN_LIMIT = 80
 _BOOTSTRAP_TAIL = os.path.join("aasm_py", "_bootstrap")
 
 
@@ -269,10 +270,20 @@ def _check_target(target: Target, options: Options, enforces: bool, notes: list[
         return False
     if "allow_ungoverned" not in options.flags and enforces:
         remedy = f"{target.remedy}, or pass --allow-ungoverned" if target.remedy else "pass --allow-ungoverned"
-        what = " ".join(options.command)[:80]
+        what = _beginning(options.command)
         raise Refusal(f"{what} cannot be governed: {target.reason}", check="target", remedy=remedy)
     notes.append(f"runs ungoverned: {target.reason}")
     return True
+
+
+def _beginning(command: Sequence[str]) -> str:
+    """So much of `command` as can be shown; only whole words: half a secret is not recognised as one."""
+    shown = command[0]
+    for word in command[1:]:
+        if len(shown) + len(word) >= _SHOWN_LIMIT:
+            return f"{shown} ..."
+        shown += f" {word}"
+    return shown
 
 
 def _check_sdk(
@@ -287,7 +298,9 @@ def _check_sdk(
             problem, remedy = f"{target.interpreter}: {sdk.where}", "use Python 3.10 or later"
         else:
             problem = f"the environment of {target.interpreter} does not hold the SDK"
-            remedy = f"type: {target.interpreter} -m pip install agent-assembly"
+            from shlex import quote
+
+            remedy = f"type: {quote(target.interpreter)} -m pip install agent-assembly"
         if enforces:
             raise Refusal(problem, check="target sdk", remedy=remedy)
         notes.append(f"runs ungoverned: {problem}; {remedy}")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aasm_py.streams import clean, terminal_width
-from agent_assembly.diagnosis import COLUMNS, Finding
+from agent_assembly.diagnosis import COLUMNS, Finding, aligned
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 _ORDER = ("skip", "ok", "warn", "fail")
@@ -30,7 +30,7 @@ def diagnosis(findings: Sequence[Finding], stream: IO[str] | None = None) -> Non
     console = _console(stream)
     cells = [tuple(map(clean, finding.row())) for finding in rows]
     if not console.is_terminal:
-        _write(console, _aligned([COLUMNS, *cells]))
+        _write(console, aligned(cells))
         return
     names, remedies = (max((len(row[column]) for row in cells), default=0) for column in (0, 3))
     left = console.width - max(names, len(COLUMNS[0])) - len(COLUMNS[1]) - 3 * 2
@@ -92,11 +92,6 @@ def _stacked(console: Console, rows: Sequence[Finding], width: int) -> None:
 def _indented(console: Console, text: Text, indent: int) -> None:
     for line in text.wrap(console, max(20, console.width - indent)):
         console.print(Text(" " * indent).append_text(line))
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _write(console: Console, lines: Sequence[str]) -> None:

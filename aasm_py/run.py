@@ -5,7 +5,6 @@ Imported before the user's program: see the import rules.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
@@ -251,16 +250,32 @@ def _refuse(refusal: Refusal, options: Options) -> None:
     if refusal.code != EXIT_REFUSED:
         _say(f"aasm-run: {refusal}; {refusal.remedy}\n")
         return
-    _say(f"aasm-run: {refusal}\n")
+    why, remedy = _without_secrets((str(refusal), refusal.remedy), options)
+    _say(f"aasm-run: {why}\n")
     from agent_assembly.diagnosis import Finding, plain_table
 
-    refused = Finding(refusal.check, "fail", str(refusal).partition("\n")[0], refusal.remedy)
+    lines = why.splitlines()
+    # A list has its first entry in the table, so that the row says something by itself.
+    found = f"{lines[0]} {lines[1].strip()}" if lines[0].endswith(":") and lines[1:] else lines[0]
+    refused = Finding(refusal.check, "fail", found, remedy)
     try:
         from aasm_py.doctor.refusal import show_failing
 
         show_failing(refused, os.environ, options.command, options.settings)
     except Exception:  # noqa: BLE001 - the doctor's own trouble must not hide the reason
         _say(plain_table([refused]))
+
+
+def _without_secrets(texts: Sequence[str], options: Options) -> Sequence[str]:
+    """`texts` as the doctor would show them: a command, a policy's path or what a gateway answers may hold a secret."""
+    try:
+        from aasm_py.doctor.look import Look
+        from aasm_py.doctor.redaction import Redactor
+
+        redactor = Redactor(Look(os.environ, options.command, options.settings))
+        return [redactor.text(text) for text in texts]
+    except Exception:  # noqa: BLE001 - the doctor's own trouble must not hide the reason
+        return texts
 
 
 def _tell(chosen: LaunchPlan, text: str) -> None:
@@ -278,20 +293,22 @@ def _print(text: str) -> int:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except OSError as error:
-        streams.abandon_output()
-        if error.errno == errno.EPIPE:
-            # The reader has seen enough.
-            return 141
-        _say(f"aasm-run: standard output cannot be written: {error.strerror}\n")
-        return 1
+    except streams.OutputFailed as error:
+        code, problem = streams.abandon_output(error)
+        if problem:
+            _say(f"aasm-run: {problem}\n")
+        return code
     return 0
 
 
 def _say(text: str) -> None:
-    from aasm_py.streams import ascii_only
+    try:
+        from aasm_py.streams import ascii_only, clean
 
-    plain = ascii_only(os.environ)
+        plain = ascii_only(os.environ)
+        text = "".join(f"{clean(line)}\n" for line in text.splitlines())
+    except Exception:  # noqa: BLE001 - whatever is wrong with us, this must still be said
+        plain = True
     try:
         os.write(2, text.encode("ascii" if plain else "utf-8", "backslashreplace"))
     except OSError:

@@ -7,6 +7,7 @@ comes from agents steers the terminal.
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
@@ -17,6 +18,9 @@ from typing import IO, Any
 _PLAIN = {"–": "-", "…": "~", "→": ">", "≤": "<", "·": "."}
 _HANDLER = "aasm_py.plain"
 _DEFAULT_WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 80, 20, 1000
+
+
+_prepared = False
 
 
 class OutputFailed(OSError):
@@ -34,11 +38,15 @@ class _Output(io.FileIO):
 
 
 def prepare() -> None:
-    """Open closed streams, and let each stream escape what its encoding lacks; called once, before anything is printed.
+    """Open closed streams, and let each stream escape what its encoding lacks, before anything is printed. Idempotent.
 
     Without standard input or error there is nothing to read and nobody listens. Without standard output, what is
     printed fails as it does on a full disk: with OutputFailed.
     """
+    global _prepared
+    if _prepared:
+        return
+    _prepared = True
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -62,11 +70,18 @@ def prepare() -> None:
     )
 
 
-def abandon_output() -> None:
-    """Let what is still to be printed go nowhere: Python would complain once more when it ends."""
+def abandon_output(error: OutputFailed) -> tuple[int, str]:
+    """Let what is still to be printed go nowhere; return the exit code, and what is to be said if anything is.
+
+    Python would otherwise complain once more when it ends.
+    """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
+    if error.errno == errno.EPIPE:
+        # The reader has seen enough: what a shell reports of a program that is told so by a signal.
+        return 141, ""
+    return 1, f"standard output cannot be written: {error.strerror}"
 
 
 def ascii_only(environ: Mapping[str, str]) -> bool:

@@ -6,13 +6,12 @@ start in milliseconds.
 
 from __future__ import annotations
 
-from agent_assembly.adapters.table import ADAPTERS, AdapterRow
+from agent_assembly.adapters.table import ADAPTERS
 from agent_assembly.client.spool import SEGMENT_BYTES
 from agent_assembly.client.spool_state import SegmentState, SpoolState, delete_draft, spool_state, written_bytes
-from agent_assembly.core.bootstrap import EXIT_REFUSED, third_party_adapters
+from agent_assembly.core.bootstrap import EXIT_REFUSED
 from agent_assembly.core.config_file import read_config_file
-from agent_assembly.core.findings import COLUMNS, Finding, Repair, plain_table
-from agent_assembly.core.home import check_owned, readable_by_others
+from agent_assembly.core.findings import COLUMNS, Finding, Repair, aligned, plain_table
 from agent_assembly.core.local_gateway import (
     LOCAL_SOURCE,
     Probe,
@@ -20,17 +19,12 @@ from agent_assembly.core.local_gateway import (
     gateway_exchange,
     probe,
     read_pid_file,
-    read_secret,
     split_url,
 )
 from agent_assembly.core.policy_check import check_policies
 from agent_assembly.core.proof import PidFile, holds_lock
 from agent_assembly.core.settings import SETTINGS, Setting, Settings, resolve_settings
 from agent_assembly.core.target import YES, is_python_name
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from agent_assembly.core.findings import Status as Status
 
 __all__ = [
     "ADAPTERS",
@@ -40,7 +34,6 @@ __all__ = [
     "SEGMENT_BYTES",
     "SETTINGS",
     "YES",
-    "AdapterRow",
     "Finding",
     "PidFile",
     "Probe",
@@ -49,7 +42,7 @@ __all__ = [
     "Setting",
     "Settings",
     "SpoolState",
-    "check_owned",
+    "aligned",
     "check_policies",
     "delete_draft",
     "find_aasm_program",
@@ -60,11 +53,8 @@ __all__ = [
     "probe",
     "read_config_file",
     "read_pid_file",
-    "read_secret",
-    "readable_by_others",
     "resolve_settings",
     "split_url",
     "spool_state",
-    "third_party_adapters",
     "written_bytes",
 ]

@@ -21,6 +21,8 @@ Kind = Literal["text", "choice", "file", "directory"]
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+/-]*")
 _OPTION = re.compile(r"--?[A-Za-z0-9][A-Za-z0-9-]*")
 _POLICY_ENDINGS = (".yaml", ".yml")
+# Options of `aasm-run` that `aasm-py explain` does not hand on: it is the one, and has the other itself.
+_NOT_PASSED_ON = ("--explain", "--version")
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,6 @@ def from_typer(command: Any, name: str, help_names: tuple[str, ...] = ("--help",
         more = [row for row in aasm_run().options if not known.intersection(row.names)]
         made = replace(made, options=(*made.options, *(row for row in more if row.names[0] not in _NOT_PASSED_ON)))
     return made
-
-
-_NOT_PASSED_ON = ("--explain", "--version")
 
 
 def _launcher_option(row: Flag | Setting) -> Option:

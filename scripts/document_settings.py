@@ -35,8 +35,7 @@ def settings_table(settings: Iterable[Setting]) -> str:
 def _row(setting: Setting) -> str:
     values = ", ".join(f"`{choice}`" for choice in setting.choices) or _range(setting)
     default = "–" if setting.default is None else f"`{str(setting.default).lower()}`"
-    option = "`--no-start`" if setting.name == "auto_start" else f"`{setting.option}`"
-    return f"| `{setting.name}` | {option} | `{setting.variable}` | {values} | {default} | {setting.help} |\n"
+    return f"| `{setting.name}` | `{setting.option}` | `{setting.variable}` | {values} | {default} | {setting.help} |\n"
 
 
 def _range(setting: Setting) -> str:

@@ -113,11 +113,16 @@ def fail(error, environ, found_sdk):
 
 def table(rows):
     """The lines of the doctor's table, as agent_assembly.core.findings makes it: that may be what is missing."""
-    rows = [("check", "status", "what was found", "what to do")] + [
+    rows = [("check", "status", "what was found", "")] + [
         tuple(" ".join(str(cell).split()) for cell in row) for row in rows
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    name, status = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = []
+    for row in rows:
+        lines.append("  %s  %s  %s" % (row[0].ljust(name), row[1].ljust(status), row[2]))
+        if row[3]:
+            lines.append("%s-> %s" % (" " * (name + status + 6), row[3]))
+    return lines
 
 
 def advice(error):

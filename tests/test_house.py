@@ -296,6 +296,18 @@ def test_the_installed_files_are_those_of_the_checkout() -> None:
     assert not stale, "type: make build"
 
 
+def test_a_wheel_can_be_built_from_the_source_distribution() -> None:
+    """What goes into the wheel, and what it is built by, is in the source distribution too."""
+    project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())
+    targets = project["tool"]["hatch"]["build"]["targets"]
+    wheel = targets["wheel"]
+    sources = [*wheel["packages"], *wheel["force-include"], *wheel["shared-data"], *wheel["shared-scripts"]]
+    sources += [project["project"]["readme"], *project["project"]["license-files"]]
+    included = [Path(entry.lstrip("/")) for entry in targets["sdist"]["include"]]
+    missing = [source for source in sources if not any(Path(source).is_relative_to(entry) for entry in included)]
+    assert not missing
+
+
 def completion_files() -> list[Path]:
     return [path for path in sorted((ROOT / "completions").rglob("*")) if path.is_file()]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aasm_py.doctor.dry_run import INITIALIZATION, DryRun, dry_run
 from aasm_py.doctor.look import Check, Look
+from aasm_py.doctor.python_path import unhidden
 from aasm_py.doctor.search_path import python_path, without
 from aasm_py.doctor.subject import facts, installer, subject
 from agent_assembly import __version__
@@ -27,7 +28,7 @@ def adapters(look: Look) -> list[Finding]:
     found = dry_run(look)
     if found.problem:
         again = installer(look).line(look, f"agent-assembly=={__version__}", again=True)
-        return [Finding("adapters", "fail", f"{_python(look)} {found.problem}", again)]
+        return [Finding("adapters", "fail", f"{_python(look)} {found.problem}", unhidden(look) or again)]
     rows = [_adapter(look, name, report) for name, report in found.reports.items() if name != INITIALIZATION]
     return [_summary(look, found), *(row for row in rows if row is not None)]
 

@@ -84,9 +84,10 @@ def refusal(text: str) -> tuple[str, str]:
     """What was found and what to do, in the first row of a refusal's table; empty where there is no such table."""
     lines = text.splitlines()
     for number, heading in enumerate(lines[:-1]):
-        if heading.split()[:1] == [COLUMNS[0]] and COLUMNS[2] in heading and COLUMNS[3] in heading:
-            row, found, remedy = lines[number + 1], heading.index(COLUMNS[2]), heading.index(COLUMNS[3])
-            return row[found:remedy].strip(), row[remedy:].strip()
+        if heading.split()[:1] == [COLUMNS[0]] and heading.endswith(COLUMNS[2]):
+            found = lines[number + 1][heading.index(COLUMNS[2]) :].strip()
+            arrow, _, remedy = lines[number + 2].strip().partition(" ") if number + 2 < len(lines) else ("", "", "")
+            return found, remedy if arrow == "->" else ""
     return "", ""
 
 

@@ -28,8 +28,11 @@ class ByteCode(NamedTuple):
         line = shlex.join([sys.executable, "-m", "compileall", "-q", "-f", *self.directories])
         if self.writable:
             return line
-        cache = os.path.join(environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "python")
-        return f"export PYTHONPYCACHEPREFIX={shlex.quote(cache)}; {line}"
+        cache = environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        if not os.path.isabs(cache):
+            # Nobody knows a home of this user.
+            cache = f"/var/tmp/cache-{os.getuid()}"  # noqa: S108 - Python makes what is not there
+        return f"export PYTHONPYCACHEPREFIX={shlex.quote(os.path.join(cache, 'python'))}; {line}"
 
     def repair(self) -> Repair | None:
         """The same, done; None where it cannot be."""

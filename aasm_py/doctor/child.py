@@ -214,6 +214,7 @@ def _signal_name(number: int) -> str:
 # Those that run, for the end of the doctor: its threads are not waited for.
 _living: dict[int, subprocess.Popen[bytes]] = {}
 _ending = threading.Lock()
+_REAP_SECONDS = 0.5
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
@@ -225,7 +226,11 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-        process.wait()
+        try:
+            process.wait(_REAP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # In the kernel's hands, as on a file system that does not answer: it is nobody's child soon.
+            return
 
 
 @atexit.register

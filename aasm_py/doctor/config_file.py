@@ -16,11 +16,15 @@ from aasm_py.doctor.troubles import Trouble, finding, inspect, move_away
 from agent_assembly.diagnosis import Finding, Setting, read_config_file
 from agent_assembly.exceptions import ConfigurationError
 
-NAME = "config.yaml"
+NAME, ROW = "config.yaml", "configuration file"
 _BYTES = 64 << 10
 _PLACE = re.compile(r"(?P<path>/.*?):(?P<line>\d+):(?P<column>\d+): (?P<problem>.*)", re.DOTALL)
 _UNKNOWN = re.compile(r"unknown setting '(?P<name>[^']*)', did you mean '(?P<near>[^']*)'\?")
 _WORD = re.compile(r"[A-Za-z_]{1,24}")
+_HARMLESS = re.compile(r"[A-Za-z_]{1,24}|[^\w\s]|<[a-z ]{1,24}>")
+
+# The settings whose own rows say what is wrong with their lines, and how it is put right.
+WITH_ROW = ("gateway_url", "api_key", "mode", "enforcement_mode")
 
 Values = Mapping[str, tuple[Any, str]]
 
@@ -62,7 +66,20 @@ def fault(look: Look) -> Fault | None:
 def fault_of(look: Look, setting: Setting) -> Fault | None:
     """The fault of the file, when it is about the value of `setting`."""
     found = fault(look)
-    return found if found is not None and found.problem.startswith(f"{setting.name} ") else None
+    return found if found is not None and _is_about(found, setting.name) else None
+
+
+def _is_about(fault: Fault, name: str) -> bool:
+    return fault.problem.startswith(f"{name} ")
+
+
+def row_of_fault(look: Look) -> str:
+    """The row that says what makes the file unusable, empty where nothing does."""
+    if NAME not in look.problems:
+        return ""
+    found = fault(look)
+    about = (row for row in WITH_ROW if row not in look.problems and found is not None and _is_about(found, row))
+    return next(about, ROW)
 
 
 def removal(path: str, line: int) -> str:
@@ -95,7 +112,7 @@ def editing(path: str) -> str:
 
 def configuration_file(look: Look) -> Finding:
     """The row `configuration file`."""
-    name = "configuration file"
+    name = ROW
     if look.home is None:
         return Finding(name, "skip", "no home directory is known")
     if look.environ.get("AASM_RUN_ID"):
@@ -103,7 +120,10 @@ def configuration_file(look: Look) -> Finding:
     path = look.path(NAME)
     if not os.path.lexists(path):
         return Finding(name, "ok", f"none; it would be {path}")
+    broken, told = fault(look), row_of_fault(look)
     troubles = inspect(path)
+    if broken is not None and told != ROW and not troubles:
+        return Finding(name, "skip", f"{broken.place} cannot be used, nor is the rest; see the row {told}")
     if not any(trouble.status == "fail" for trouble in troubles):
         problem = _problem(path)
         if problem is not None:
@@ -140,8 +160,8 @@ def _problem(path: str) -> Trouble | None:
 
 
 def _without_values(problem: str) -> str:
-    """What YAML quotes of the file may be part of a key."""
-    return re.sub(r"'([^']*)'", lambda found: found[0] if _WORD.fullmatch(found[1]) else "'…'", problem)
+    """What YAML quotes of the file may be part of a key; what it wanted, as `,` or `<stream end>`, is none."""
+    return re.sub(r"'([^']*)'", lambda found: found[0] if _HARMLESS.fullmatch(found[1]) else "'…'", problem)
 
 
 def _converted(path: str) -> str:

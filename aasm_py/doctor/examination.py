@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,22 +13,33 @@ from aasm_py.doctor.table import CHECKS
 from agent_assembly.diagnosis import Finding
 
 EXIT_FAILED = 1
+_UNKNOWN = "not shown: what is secret could not be read in time"
 
 
 def examine(look: Look, checks: Sequence[Check] = CHECKS, done: Callable[[Check], None] | None = None) -> list[Finding]:
     """Return what the checks found, in their order and without secrets."""
+    redactors: list[Redactor] = []
+    # It reads the files that hold secrets, and must not be what hangs in the end.
+    preparing = threading.Thread(target=_prepare, args=(look, redactors), daemon=True)
+    preparing.start()
     findings = run_checks(look, checks, done)
-    redactor = Redactor(look)
-    return [
-        Finding(
-            redactor.text(finding.check),
-            finding.status,
-            redactor.text(finding.found),
-            redactor.text(finding.remedy),
-            finding.repair,
-        )
-        for finding in findings
-    ]
+    preparing.join(look.left())
+    return [_shown(finding, redactors[0] if redactors else None) for finding in findings]
+
+
+def _prepare(look: Look, redactors: list[Redactor]) -> None:
+    try:
+        redactors.append(Redactor(look))
+    except TimeoutError:
+        # Without it nothing is shown that could be a secret.
+        return
+
+
+def _shown(finding: Finding, redactor: Redactor | None) -> Finding:
+    if redactor is None:
+        return Finding(finding.check, finding.status, _UNKNOWN, "see whether the home directory can be read")
+    texts = (redactor.text(finding.found), redactor.text(finding.remedy))
+    return Finding(redactor.text(finding.check), finding.status, *texts, finding.repair)
 
 
 def repair(findings: Sequence[Finding]) -> list[Finding]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-
-import psutil
 
 from aasm_py.doctor import ports
 from aasm_py.doctor.commands import (
@@ -16,7 +15,9 @@ from aasm_py.doctor.commands import (
     set_line,
     start_line,
 )
+from aasm_py.doctor.home import mended_first
 from aasm_py.doctor.keys import check_key
+from aasm_py.doctor.locks import process_is_stopped
 from aasm_py.doctor.look import Check, Look
 from aasm_py.doctor.policies import check_policy
 from aasm_py.doctor.ports import check_port
@@ -40,12 +41,24 @@ def check_gateway(look: Look) -> Finding:
     if seen.state == "stuck":
         return _stuck(look, seen)
     if seen.state == "taken":
-        port = split_url(seen.url)[2]
-        held = f"port {port} is held by {ports.holder(look, port)}"
-        return Finding("gateway", "fail", f"none runs for {look.home}, and {held}", ports.other_port_line(look, port))
+        return _taken(look, seen)
     if seen.state == "none":
         return _none(look, seen)
     return Finding("gateway", "skip", seen.problem)
+
+
+def _taken(look: Look, seen: Sighting) -> Finding:
+    port = split_url(seen.url)[2]
+    if not ports.is_own(look, port):
+        found = f"none runs for {look.home}, and none can start while port {port} is held; see the row port"
+        return Finding("gateway", "skip", found)
+    holder = ports.holder(look, port)
+    pid = f" (pid {holder.pid})"
+    if holder.pid is not None and process_is_stopped(holder.pid):
+        found = f"the gateway of {look.home}{pid} is stopped: {seen.problem}"
+        return Finding("gateway", "fail", found, f"kill -CONT {holder.pid}")
+    found = f"the gateway of {look.home}{pid} does not answer yet: it still reads a long audit log, or hangs"
+    return Finding("gateway", "fail", f"{found}; {seen.problem}", f"sleep 10 && aasm-py doctor; or: kill {holder.pid}")
 
 
 def _answers(look: Look, seen: Sighting) -> Finding:
@@ -88,7 +101,8 @@ def _silent(look: Look, seen: Sighting) -> tuple[str, str]:
     if seen.cause == "stranger":
         return _stranger(look, seen, place)
     if seen.cause == "hangs":
-        found = f"{place} accepts the connection and does not answer within {NAMED_SECONDS:g} s"
+        holder = f"; it is {ports.holder(look, port)}" if is_loopback(seen.url) and not _is_local(look, seen) else ""
+        found = f"{place} accepts the connection and does not answer within {NAMED_SECONDS:g} s{holder}"
     elif seen.cause == "closed to us":
         found = f"{place}: no connection within {NAMED_SECONDS:g} s; another network, or a firewall between"
     elif seen.cause == "refused":
@@ -140,10 +154,12 @@ def _stuck(look: Look, seen: Sighting) -> Finding:
     known = look.pid_file
     pid = f" (pid {known.pid})" if known is not None else ""
     if seen.probe is not None and seen.probe.found:
-        found = (
-            f"the gateway of {look.home}{pid} answers at {seen.url}, but {seen.problem}: gateway.secret was replaced"
+        found = f"the gateway of {look.home}{pid} answers at {seen.url}, but {seen.problem}"
+        if not os.path.lexists(look.path("gateway.secret")):
+            return Finding("gateway", "skip", f"{found}; see the row secrets")
+        return Finding(
+            "gateway", "fail", f"{found}: gateway.secret was replaced", restart_line(look, split_url(seen.url)[2])
         )
-        return Finding("gateway", "fail", found, restart_line(look, split_url(seen.url)[2]))
     stopped = "is stopped" if _is_stopped(look) else "hangs"
     found = f"the gateway of {look.home}{pid} {stopped}: {seen.problem}"
     return Finding("gateway", "fail", found, _revival(look, seen))
@@ -160,10 +176,7 @@ def _revival(look: Look, seen: Sighting) -> str:
 
 def _is_stopped(look: Look) -> bool:
     known = look.pid_file
-    try:
-        return known is not None and psutil.Process(known.pid).status() == psutil.STATUS_STOPPED
-    except psutil.Error:
-        return False
+    return known is not None and process_is_stopped(known.pid)
 
 
 def _none(look: Look, seen: Sighting) -> Finding:
@@ -173,6 +186,9 @@ def _none(look: Look, seen: Sighting) -> Finding:
     if aasm_program(look) is None:
         found = f"gateway_url is required: none is named, {tried}, and there is no program aasm to start one"
         return Finding("gateway", "fail", found, install_line(look))
+    first = mended_first(look)
+    if first:
+        return Finding("gateway", "skip", f"none runs{before}, and none can be started yet: see the row {first}")
     start = start_line(look)
     if not look.settings.auto_start:
         why = f"auto_start is off ({look.settings.source('auto_start')})"

@@ -6,10 +6,10 @@ import os
 import re
 import shlex
 
-from aasm_py.doctor import pid_file
+from aasm_py.doctor import config_file, pid_file
 from aasm_py.doctor.commands import read_small, restart_line
 from aasm_py.doctor.look import Check, Look
-from aasm_py.doctor.troubles import Trouble, finding, inspect, nearest, own_directory
+from aasm_py.doctor.troubles import CLOSED, Trouble, finding, home_is_closed, inspect, nearest, own_directory
 from agent_assembly.diagnosis import Finding
 
 # What the gateway looks at before it starts; the other files of the home have rows of their own.
@@ -45,6 +45,13 @@ def home(look: Look) -> Finding:
     if not troubles and not os.access(look.home, os.R_OK | os.W_OK | os.X_OK):
         return Finding("home", "fail", f"{look.home} cannot be written", _elsewhere(look))
     return finding("home", [*troubles, *_changing(look)], place)
+
+
+def mended_first(look: Look) -> str:
+    """The row whose failure keeps every program from starting a gateway, whatever else is well; empty for none."""
+    if look.once("home", lambda: home(look)).status == "fail":
+        return "home"
+    return config_file.row_of_fault(look)
 
 
 def _missing(look: Look, place: str) -> Finding:
@@ -99,6 +106,8 @@ def secrets(look: Look) -> Finding:
     """The row `secrets`: what gateway and callers prove themselves with."""
     if look.home is None:
         return Finding("secrets", "skip", "no home directory is known")
+    if home_is_closed(look):
+        return Finding("secrets", "skip", CLOSED)
     troubles: list[Trouble] = []
     present = []
     for name, form in _SECRETS.items():
@@ -143,7 +152,7 @@ def _restart(look: Look) -> str:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("home", "home", home),
+    Check("home", "home", lambda look: look.once("home", lambda: home(look))),
     Check("secrets", "home", secrets),
     *pid_file.CHECKS,
 )

@@ -52,16 +52,23 @@ class Look:
         return max(0.05, min(most, self.deadline - time.monotonic()))
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """Return what `compute` returns, or raise what it raised, when it was called under this name first."""
+        """Return what `compute` returns, or raise what it raised, when it was called under this name first.
+
+        Raises TimeoutError when someone else is at it until the look's time is over.
+        """
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())
-        with lock:
+        if not lock.acquire(timeout=self.left()):
+            raise TimeoutError(f"{name} could not be found out in time")
+        try:
             if name not in self._known:
                 try:
                     self._known[name] = (compute(), None)
                 except Exception as error:  # noqa: BLE001 - given to whoever asks
                     self._known[name] = (None, error)
             value, raised = self._known[name]
+        finally:
+            lock.release()
         if raised is not None:
             raise raised
         found: T = value

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from aasm_py.doctor.commands import read_small, restart_line, start_line
 from aasm_py.doctor.locks import PROC, flock_holder, flocked, is_held, process_is_stopped, process_name
 from aasm_py.doctor.look import Check, Look
-from aasm_py.doctor.troubles import Trouble, finding, inspect
+from aasm_py.doctor.troubles import CLOSED, Trouble, finding, home_is_closed, home_is_refused, inspect
 from agent_assembly.diagnosis import Finding, PidFile, Repair, holds_lock
 
 PID_FILE, START_LOCK = "gateway.pid", "gateway.start.lock"
@@ -70,6 +70,8 @@ def pid_file(look: Look) -> Finding:
     """The row `pid file`."""
     if look.home is None:
         return Finding("pid file", "skip", "no home directory is known")
+    if home_is_closed(look):
+        return Finding("pid file", "skip", CLOSED)
     path = look.path(PID_FILE)
     troubles = inspect(path)
     if any(trouble.status == "fail" for trouble in troubles):
@@ -84,6 +86,9 @@ def pid_file(look: Look) -> Finding:
         return Finding("pid file", "ok", "a gateway is being started just now")
     if holder.state == "stale":
         return _stale(look, path)
+    if look.pid_file is None and home_is_refused(look):
+        found = f"{_named(holder.pid)} runs; nothing in the home is trusted before the row home is well"
+        return Finding("pid file", "skip", found)
     return finding("pid file", [*troubles, *_unclear(look, holder)], _live(look.pid_file, holder))
 
 
@@ -136,6 +141,8 @@ def start_lock(look: Look) -> Finding:
     """The row `start lock`: held for an instant by whoever starts a gateway."""
     if look.home is None:
         return Finding("start lock", "skip", "no home directory is known")
+    if home_is_closed(look):
+        return Finding("start lock", "skip", CLOSED)
     path = look.path(START_LOCK)
     troubles = inspect(path, unwanted=0)
     if troubles:

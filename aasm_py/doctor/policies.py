@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aasm_py.doctor.commands import aasm, posture, read_small, restart_line
+from aasm_py.doctor.home import mended_first
 from aasm_py.doctor.look import Look
 from aasm_py.doctor.sighting import Sighting, sight
 from aasm_py.doctor.words import listed, one_line
@@ -66,6 +67,9 @@ def check_policy(look: Look) -> Finding:
         return _in_force(look, seen, documents, note)
     if seen.state == "stuck":
         return Finding("policy", "skip", f"the gateway does not say; on the disk: {documents}{note}")
+    first = mended_first(look)
+    if first:
+        return Finding("policy", "skip", f"no gateway answers, and none can be started yet: see the row {first}")
     if documents.files:
         return Finding("policy", "ok", f"no gateway answers; the next start takes {documents}{note}")
     return Finding("policy", "warn", f"no gateway answers; the next start takes {_STARTER}", _writing(documents))

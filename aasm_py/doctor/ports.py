@@ -49,6 +49,12 @@ def holder(look: Look, port: int) -> Holder:
     return look.once(f"holder of {port}", lambda: _holder(port))
 
 
+def is_own(look: Look, port: int) -> bool:
+    """Whether it is the gateway of this home that listens on `port`, whether it answers or not."""
+    found = holder(look, port)
+    return bool(found.home) and look.home is not None and os.path.realpath(found.home) == os.path.realpath(look.home)
+
+
 def other_port_line(look: Look, port: int) -> str:
     """What to type when `port` is held: another one, which is free now; then to end the holder, if that is allowed."""
     lines = []
@@ -162,6 +168,9 @@ def check_port(look: Look) -> Finding:
         return Finding("port", "skip", f"{port} is not used: gateway_url ({seen.source}) names {seen.url}")
     if seen.state == "stuck" and listens == port:
         return Finding("port", "skip", f"{port} is your gateway's{_pid_of(look, port)}, which does not answer")
+    if is_own(look, port):
+        asked = f", which cannot be asked: {seen.problem}" if seen.problem else ""
+        return Finding("port", "skip", f"{port} is held by your gateway (pid {holder(look, port).pid}){asked}")
     elsewhere = f"; your gateway listens on {listens}" if seen.state == "own" else ""
     if not is_taken(port, look.left(_CONNECT_SECONDS)):
         return Finding("port", "ok", f"{port} is free{elsewhere}")

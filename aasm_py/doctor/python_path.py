@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import FrozenImporter
 
 from aasm_py.doctor.look import Look
-from aasm_py.doctor.search_path import is_bootstrap, path_line, python_path
+from aasm_py.doctor.search_path import is_bootstrap, path_line, python_path, without
 from agent_assembly.diagnosis import ADAPTERS, Finding
 
 CHECK = "PYTHONPATH"
@@ -44,6 +44,13 @@ def python_path_row(look: Look, path: Sequence[str]) -> Finding:
     return Finding(CHECK, "warn", said, path_line(kept if len(kept) <= MANY else []))
 
 
+def unhidden(look: Look) -> str:
+    """The command that takes off PYTHONPATH what hides the standard library; empty where nothing does."""
+    entries = python_path(look.environ)
+    hiding = [entry for entry in entries if os.path.isdir(entry) and not is_bootstrap(entry) and _hidden(entry, ())]
+    return without(entries, hiding) if hiding else ""
+
+
 _RELATIVE = "means another directory in each current one"
 
 
@@ -58,7 +65,7 @@ def _problem(entry: str, before: Sequence[str], path: Sequence[str]) -> str:
     if os.path.isdir(entry):
         return "" if is_bootstrap(entry) else _hidden(entry, path)
     if not os.path.lexists(entry):
-        return "is not there"
+        return "missing"
     return "" if os.path.isfile(entry) and zipfile.is_zipfile(entry) else "is neither a directory nor a zip file"
 
 

@@ -16,7 +16,7 @@ from agent_assembly.launching import resolve_mode
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 # The settings that have a row of their own, in this file or in that of the home.
-_OWN_ROW = ("gateway_url", "api_key", "mode", "enforcement_mode", "home")
+_OWN_ROW = (*config_file.WITH_ROW, "home")
 # What launcher and gateway tell the programs that they start.
 _INTERNAL = ("AASM_RUN_POLICY", "AASM_WATCHED", "AASM_OPERATOR_TOKEN")
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -158,7 +158,7 @@ def _invalid(look: Look, setting: Setting, message: str, source: str) -> Finding
 def _invalid_line(setting: Setting, broken: config_file.Fault) -> Finding:
     found = f"{broken.problem} ({broken.place})"
     remedy = removal(broken.path, broken.line)
-    if setting.choices:
+    if setting.choices and " must be " in broken.problem:
         near = _near(setting, config_file.written(broken))[0]
         remedy = f"{replacement(broken.path, broken.line, f'{setting.name}: {near}')}; or: {remedy}"
     return Finding(setting.name, "fail", found, remedy)
@@ -174,8 +174,17 @@ def _near(setting: Setting, given: str) -> tuple[str, str]:
                 continue
         return _LOCAL_URL, _LOCAL_URL
     usual = str(setting.default or (setting.choices[0] if setting.choices else ""))
-    near = difflib.get_close_matches(given.strip().lower(), setting.choices, n=1)
+    choices = [choice for choice in setting.choices if setting.name != "mode" or _can_be_had(choice)]
+    near = difflib.get_close_matches(given.strip().lower(), choices, n=1)
     return (near[0] if near else usual), usual
+
+
+def _can_be_had(mode: str) -> bool:
+    try:
+        resolve_mode(mode)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _set_otherwise(look: Look, setting: Setting, wanted: str, usual: str) -> str:

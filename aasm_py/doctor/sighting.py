@@ -174,7 +174,7 @@ def _local(look: Look) -> Sighting:
                 return Sighting("stuck", found.url, "gateway.pid", found, found.problem)
         if "gateway_port" in look.problems:
             return Sighting("unknown", problem=str(look.problems["gateway_port"]))
-        source = f"gateway_port ({look.settings.source('gateway_port')})"
+        source = f"gateway_port, {look.settings.source('gateway_port')}"
         if known is None or known.port != port:
             found = probe(port, home, look.left(LOCAL_SECONDS))
             if found.ours:

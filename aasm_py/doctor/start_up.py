@@ -76,7 +76,8 @@ def _byte_code(look: Look, armed: str) -> Finding:
         again = "each start compiles them, as PYTHONDONTWRITEBYTECODE is set"
     else:
         again = "the next start is slow"
-    said = f"{armed}; {len(found.stale)} of {found.number} modules are not compiled: {again}"
+    are = "is" if len(found.stale) == 1 else "are"
+    said = f"{armed}; {len(found.stale)} of {found.number} modules {are} not compiled: {again}"
     return Finding("bootstrap", "warn", said, found.compile_line(look.environ), found.repair())
 
 

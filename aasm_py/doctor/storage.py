@@ -15,7 +15,16 @@ from aasm_py.doctor.amounts import age, count, size
 from aasm_py.doctor.commands import start_line
 from aasm_py.doctor.look import Check, Look
 from aasm_py.doctor.pid_file import gateway_lives
-from aasm_py.doctor.troubles import Trouble, finding, inspect, move_away, nearest, own_directory
+from aasm_py.doctor.troubles import (
+    CLOSED,
+    Trouble,
+    finding,
+    home_is_closed,
+    inspect,
+    move_away,
+    nearest,
+    own_directory,
+)
 from agent_assembly.diagnosis import (
     LOCAL_SOURCE,
     SEGMENT_BYTES,
@@ -50,6 +59,8 @@ def spool(look: Look) -> Finding:
     """The row `spool`."""
     if look.home is None:
         return Finding("spool", "skip", "no home directory is known")
+    if home_is_closed(look):
+        return Finding("spool", "skip", CLOSED)
     path = look.path("spool")
     troubles = inspect(path, directory=True)
     if any(trouble.status == "fail" for trouble in troubles):
@@ -148,13 +159,14 @@ def _waiting(look: Look, waiting: Sequence[SegmentState], lives: bool, now: floa
     held = size(sum(segment.size for segment in waiting))
     oldest = age(now - min(segment.modified for segment in waiting))
     found = f"{count(len(waiting), 'segment')} ({held}, the oldest {oldest} old) of {owners} that ended"
+    wait = "waits" if len(waiting) == 1 else "wait"
     if lives:
         log = shlex.quote(look.path("log", "gateway.log"))
-        return Trouble("warn", f"{found} and the gateway does not take them; {log} says why", f"tail {log}")
+        return Trouble("warn", f"{found} {wait}, and the gateway does not take them; {log} says why", f"tail {log}")
     if _remote(look):
-        found += " wait for the next program that aasm-run starts"
+        found += f" {wait} for the next program that aasm-run starts"
         return Trouble("warn", found, "start a program with aasm-run; it sends them to the gateway", False)
-    return Trouble("warn", f"{found} wait for a gateway", start_line(look))
+    return Trouble("warn", f"{found} {wait} for a gateway", start_line(look))
 
 
 def _drafts(state: SpoolState, now: float) -> list[Trouble]:

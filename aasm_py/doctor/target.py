@@ -93,11 +93,12 @@ def bootstrap(look: Look) -> list[Finding]:
         return [Finding(check, "skip", known)]
     if known["sdk"] is None:
         return [Finding(check, "skip", "without the SDK there is nothing to arm")]
+    if target(look).governed == NO:
+        return [Finding(check, "skip", "the program is not governed; see the row target")]
     found: Arming = look.once("target armed", lambda: arm(look, subject(look).words))
     if not found.armed:
-        remedy = found.remedy or (_governed_instead(look, target(look)) if target(look).governed == NO else "")
         again = installer(look).line(look, f"agent-assembly=={__version__}", again=True)
-        return [Finding(check, "fail" if look.enforces else "warn", found.problem, remedy or again)]
+        return [Finding(check, "fail" if look.enforces else "warn", found.problem, found.remedy or again)]
     after = f", then runs the sitecustomize in {found.chained}" if found.chained else ""
     return [Finding(check, "ok", f"armed before the program's first line{after}")]
 

@@ -14,6 +14,7 @@ from agent_assembly.diagnosis import Finding, Repair
 
 PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
 _SHOWN = 3
+CLOSED = "the home directory is not open to you; see the row home"
 
 
 class Trouble(NamedTuple):
@@ -82,6 +83,22 @@ def inspect(path: str, *, directory: bool = False, refused: int = 0o022, unwante
     if not os.access(path, needed) and mode & wanted != wanted:
         return [Trouble("fail", f"{path} is closed to you, too (mode {mode:04o})", *_chmod(path, wanted))]
     return []
+
+
+def home_is_refused(look: Look) -> bool:
+    """Whether nothing in the home is trusted, for its own owner, kind or mode."""
+    home = look.home
+    return home is not None and any(trouble.status == "fail" for trouble in inspect(home, directory=True))
+
+
+def home_is_closed(look: Look) -> bool:
+    """Whether what lies in the home cannot even be looked at, or belongs to somebody else with it."""
+    if look.home is None:
+        return False
+    if not os.path.isdir(look.home):
+        # Below a file there is nothing to be looked at either.
+        return not os.path.isdir(nearest(look.home))
+    return os.stat(look.home).st_uid != os.geteuid() or not os.access(look.home, os.R_OK | os.X_OK)
 
 
 def move_away(path: str) -> str:

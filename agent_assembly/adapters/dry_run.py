@@ -8,25 +8,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from agent_assembly._version import __version__
 from agent_assembly.adapters.base import FrameworkAdapter
-from agent_assembly.adapters.registry import AdapterRegistry
-from agent_assembly.adapters.table import ADAPTERS, ENTRY_POINT_GROUP, AdapterRow
+from agent_assembly.adapters.registry import AdapterRegistry, NamedEntryPoint, installed_entry_points
+from agent_assembly.adapters.table import ADAPTERS, AdapterRow
 from agent_assembly.adapters.versions import admitted, installed_version
 from agent_assembly.exceptions import AssemblyError
 from agent_assembly.governance import GovernanceInterceptor, Outcome, ToolCall, Verdict
 
-INITIALIZATION = "initialization"
+_INITIALIZATION = "initialization"
 _TEXT_LIMIT = 500
 
-Report = dict[str, Any]
+_Report = dict[str, Any]
 
 
-class DenyAll(GovernanceInterceptor):
+class _DenyAll(GovernanceInterceptor):
     """Denies every call, and asks and tells nobody."""
 
     def __init__(self) -> None:
@@ -46,60 +47,43 @@ class DenyAll(GovernanceInterceptor):
 def main(descriptor: int, done: Sequence[str] = ()) -> None:
     """Write lines of JSON to `descriptor`: first what there is to look at, then a report on each but those `done`."""
 
-    def tell(report: Report) -> None:
+    def tell(report: _Report) -> None:
         os.write(descriptor, json.dumps(report).encode() + b"\n")
 
-    units = {name: look for name, look in _units() if name not in done}
-    tell({"sdk": __version__, "units": list(units), "frameworks": [_presence(row) for row in ADAPTERS]})
+    present = {
+        adapter.get_framework_name(): adapter for adapter in AdapterRegistry(list).get_available_adapters_by_priority()
+    }
+    units = {name: look for name, look in _units(present) if name not in done}
+    tell({"sdk": __version__, "units": list(units), "frameworks": [_presence(row, present) for row in ADAPTERS]})
     for name, look in units.items():
         tell({"unit": name, **look()})
 
 
-def _units() -> Iterator[tuple[str, Callable[[], Report]]]:
+def _units(present: Mapping[str, FrameworkAdapter]) -> Iterator[tuple[str, Callable[[], _Report]]]:
     for row in ADAPTERS:
-        if _is_present(row):
-            yield row.key, lambda row=row: _built_in(row)  # type: ignore[misc]
-    for entry_point in _entry_points():
-        owner = entry_point.dist
+        if row.key in present:
+            yield row.key, partial(_built_in, row, present[row.key])
+    for entry_point in installed_entry_points():
+        owner = getattr(entry_point, "dist", None)
         offered = f"{owner.name} {owner.version}" if owner is not None else "an unknown distribution"
-        yield f"{entry_point.name} ({offered})", lambda each=entry_point, by=offered: _third_party(each, by)  # type: ignore[misc]
+        yield f"{entry_point.name} ({offered})", partial(_third_party, entry_point, offered)
     # Last: by then the frameworks are there, as in a program that imports them before init_assembly().
-    yield INITIALIZATION, _initialization
+    yield _INITIALIZATION, partial(_initialization, present)
 
 
-def _entry_points() -> Iterable[Any]:
-    from importlib import metadata
-
-    return metadata.entry_points(group=ENTRY_POINT_GROUP)
-
-
-def _is_present(row: AdapterRow) -> bool:
-    from importlib.util import find_spec
-
-    try:
-        return find_spec(row.package) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def _presence(row: AdapterRow) -> Report:
+def _presence(row: AdapterRow, present: Collection[str]) -> _Report:
     return {
         "key": row.key,
         "distribution": row.distribution,
         "supported": list(row.versions),
         "trigger": row.triggers[0],
-        "present": _is_present(row),
+        "present": row.key in present,
     }
 
 
-def _built_in(row: AdapterRow) -> Report:
-    (adapter,) = (
-        each
-        for each in AdapterRegistry(list).get_available_adapters_by_priority()
-        if each.get_framework_name() == row.key
-    )
+def _built_in(row: AdapterRow, adapter: FrameworkAdapter) -> _Report:
     version = installed_version(row.distribution)
-    report: Report = {
+    report: _Report = {
         "key": row.key,
         "distribution": row.distribution,
         "version": version,
@@ -108,7 +92,7 @@ def _built_in(row: AdapterRow) -> Report:
         "error": None,
     }
     try:
-        adapter.register_hooks(DenyAll())
+        adapter.register_hooks(_DenyAll())
         for trigger in row.triggers:
             import_module(trigger)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a framework raises is what is to be reported
@@ -120,8 +104,8 @@ def _built_in(row: AdapterRow) -> Report:
     return report
 
 
-def _third_party(entry_point: Any, offered: str) -> Report:
-    report: Report = {"key": entry_point.name, "offered_by": offered, "error": None, "importing": False}
+def _third_party(entry_point: NamedEntryPoint, offered: str) -> _Report:
+    report: _Report = {"key": entry_point.name, "offered_by": offered, "error": None, "importing": False}
     try:
         taken = {row.key for row in ADAPTERS}
         adapters = AdapterRegistry(lambda: [entry_point]).get_available_adapters_by_priority()
@@ -137,24 +121,24 @@ def _third_party(entry_point: Any, offered: str) -> Report:
             supported=supported,
             in_range=None if version is None else admitted(version, supported),
         )
-        adapter.register_hooks(DenyAll())
+        adapter.register_hooks(_DenyAll())
         _unregister(adapter)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code
         return {**report, "state": "failed", "error": _text(error)}
     return {**report, "state": "armed"}
 
 
-def _initialization() -> Report:
+def _initialization(present: Collection[str]) -> _Report:
     for row in ADAPTERS:
         try:
-            if _is_present(row):
+            if row.key in present:
                 for trigger in row.triggers:
                     import_module(trigger)
         except (Exception, SystemExit):  # noqa: BLE001, S110 - the framework's own report says it
             pass
     registry = AdapterRegistry()
     try:
-        registry.arm(DenyAll())
+        registry.arm(_DenyAll())
     except AssemblyError as error:
         return {"error": str(error)[:_TEXT_LIMIT], "kind": type(error).__name__}
     finally:

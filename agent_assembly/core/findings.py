@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Literal
 
     Status = Literal["ok", "warn", "fail", "skip"]
@@ -51,9 +51,23 @@ class Finding:
         return f"Finding({self.check!r}, {self.status!r}, {self.found!r}, {self.remedy!r})"
 
 
-def plain_table(findings: Iterable[Finding]) -> str:
-    """The rows as aligned text with a heading, each line indented by two and ended by a line feed."""
-    rows = [COLUMNS, *(finding.row() for finding in findings)]
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """The rows as lines of text below the heading, each cell as wide as its column."""
+    rows = [COLUMNS, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]  # noqa: B905
-    return "".join(f"  {line}\n" for line in lines)
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]  # noqa: B905
+
+
+def plain_table(findings: Iterable[Finding]) -> str:
+    """The findings below a heading, what to do on a line of its own; lines are indented by two, ended by a line feed.
+
+    Whoever prints it knows no terminal's width: long cells side by side would be cut apart anywhere.
+    """
+    rows = [(*COLUMNS[:3], ""), *(finding.row() for finding in findings)]
+    name, status = (max(len(row[column]) for row in rows) for column in (0, 1))
+    lines = []
+    for row in rows:
+        lines.append(f"  {row[0].ljust(name)}  {row[1].ljust(status)}  {row[2]}\n")
+        if row[3]:
+            lines.append(f"{' ' * (name + status + 6)}-> {row[3]}\n")
+    return "".join(lines)

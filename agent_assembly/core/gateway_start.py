@@ -78,6 +78,9 @@ def _launch(home: str, port: int, program: str, deadline: float) -> Probe:
     words = [program, "start", "--mode", "local", "--foreground", "--port", str(port), "--home", home]
     environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("LC_")}
     reading, writing = os.pipe()
+    log = os.path.join(home, "log", "gateway.log")
+    # What is there already was said by others.
+    before = os.path.getsize(log) if os.path.isfile(log) else 0
     with tempfile.TemporaryFile() as complaints:
         try:
             with unrestricted():
@@ -100,7 +103,7 @@ def _launch(home: str, port: int, program: str, deadline: float) -> Probe:
         try:
             return _healthy(home, port, _ended(writing), deadline)
         except GatewayError as error:
-            said = _tail(home, complaints)
+            said = _tail(log, before, complaints)
             raise GatewayError(f"{error}{said}", code=error.code) from None
         finally:
             os.close(writing)
@@ -129,15 +132,17 @@ def _healthy(home: str, port: int, ended: Callable[[], bool], deadline: float) -
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-def _tail(home: str, complaints: IO[bytes]) -> str:
-    """What the gateway said last: on its standard error, else in its log."""
+def _tail(log: str, before: int, complaints: IO[bytes]) -> str:
+    """What the gateway said last: on its standard error, else in its log after the first `before` bytes."""
     complaints.seek(0)
     text = complaints.read(16384)
     if not text.strip():
         try:
-            with open(os.path.join(home, "log", "gateway.log"), "rb") as log:
-                log.seek(max(0, os.fstat(log.fileno()).st_size - 16384))
-                text = log.read()
+            with open(log, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                # A shorter one is a new one.
+                file.seek(max(before if before <= size else 0, size - 16384))
+                text = file.read()
         except OSError:
             return ""
     lines = text.decode("utf-8", "replace").strip().splitlines()[-_LOG_TAIL_LINES:]

@@ -33,11 +33,15 @@ _FALSE = ("0", "false", "no", "off")
 class Setting:
     """One row: a name, how it is written in each place, and what values it takes.
 
-    `kind` is one of text, identifier, url, choice, integer, number, boolean, path. `secret` values are never shown.
-    `internal` ones are set by the launcher for the program and have no option and no place in the file.
+    `kind` is one of text, identifier, url, choice, integer, number, boolean, path. `option` is the launcher's:
+    `--gateway-url` for `gateway_url`, unless it is given. `secret` values are never shown. `internal` ones are set by
+    the launcher for the program and have no option and no place in the file.
     """
 
-    __slots__ = ("choices", "default", "help", "internal", "kind", "maximum", "minimum", "name", "secret", "variable")
+    __slots__ = (
+        *("choices", "default", "help", "internal", "kind", "maximum", "minimum"),
+        *("name", "option", "secret", "variable"),
+    )
 
     def __init__(
         self,
@@ -51,8 +55,10 @@ class Setting:
         maximum: float | None = None,
         secret: bool = False,
         internal: bool = False,
+        option: str = "",
     ) -> None:
         self.name = name
+        self.option = option or "--" + name.replace("_", "-")
         self.variable = "AASM_" + name.upper()
         self.kind = kind
         self.default = default
@@ -62,11 +68,6 @@ class Setting:
         self.maximum = maximum
         self.secret = secret
         self.internal = internal
-
-    @property
-    def option(self) -> str:
-        """The launcher's option: `--gateway-url` for `gateway_url`."""
-        return "--" + self.name.replace("_", "-")
 
     def parse(self, value: Any, source: str) -> Any:
         """Return `value` in the row's type; raise ConfigurationError naming `source` when it does not fit."""
@@ -98,17 +99,20 @@ class Setting:
         if "@" in value:
             # Never shown: what stands before the sign is a secret.
             raise ConfigurationError(f"{self.name} (from {source}) must not carry a password; use api_key")
+        # Neither what stands in a query or fragment.
+        plain = value.partition("?")[0].partition("#")[0]
+        shown = value if plain == value else f"{plain}{value[len(plain)]}..."
         scheme, separator, rest = value.partition("://")
         authority = rest.split("/")[0]
         host, colon, port = authority.rpartition(":")
         if not colon or port.endswith("]"):
             host, port = authority, ""
         if not separator or scheme not in ("http", "https") or not host:
-            raise self._unfit(value, source, "must begin with http:// or https:// and name a host")
+            raise self._unfit(shown, source, "must begin with http:// or https:// and name a host")
         if not value.isascii() or not _URL_CHARACTERS.issuperset(value) or not _is_host(host):
-            raise self._unfit(value, source, "must be a plain URL, without spaces, query or fragment")
+            raise self._unfit(shown, source, "must be a plain URL, without spaces, query or fragment")
         if (colon and port == "" and authority.endswith(":")) or (port and not _is_port(port)):
-            raise self._unfit(value, source, "must have a port from 1 to 65535, or none")
+            raise self._unfit(shown, source, "must have a port from 1 to 65535, or none")
         return value.rstrip("/")
 
     def _boolean(self, value: Any, source: str) -> bool:
@@ -197,7 +201,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("depth", "integer", None, "How many agents stand above this one.", minimum=0, maximum=1000),
     Setting("home", "path", None, "Directory of configuration, secret, spool and audit log (default ~/.aasm)."),
     Setting("gateway_port", "integer", 7391, "Port of the local gateway.", minimum=1, maximum=65535),
-    Setting("auto_start", "boolean", True, "Start a local gateway when none is found."),
+    Setting("auto_start", "boolean", True, "Start a local gateway when none is found.", option="--no-start"),
     Setting(
         "children",
         "choice",

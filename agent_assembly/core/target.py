@@ -148,7 +148,9 @@ def examine(command: Sequence[str], environ: Mapping[str, str], files: Files, de
         if found is None:
             missing = Target("", "missing", NO, f"{command[0]}: not found", "see whether it is installed and on PATH")
         else:
-            remedy = f"type: chmod +x {found}, or start it with its interpreter"
+            from shlex import quote
+
+            remedy = f"type: chmod +x {quote(found)}, or start it with its interpreter"
             missing = Target(found, "missing", NO, f"{command[0]}: not executable", remedy)
         missing.code = problem
         return missing
@@ -244,7 +246,9 @@ def _shebang(path: str, head: bytes, words: list[str], environ: Mapping[str, str
     inner = examine(command, environ, files, depth - 1)
     if inner.kind == "missing":
         reason = f"{path}: its first line names an interpreter that is not there: {interpreter}"
-        return Target(path, "missing", NO, reason, f"correct it, or start it with python: python {path}")
+        from shlex import quote
+
+        return Target(path, "missing", NO, reason, f"correct it, or start it with python: python {quote(path)}")
     kind = {"python": "python script", "wrapper": "script"}.get(inner.kind, inner.kind)
     inner.path, inner.kind = path, kind
     if inner.governed == NO:

@@ -236,6 +236,9 @@ def test_an_installed_distribution_brings_its_adapter(installed: Path) -> None:
 class TestStates:
     def test_an_armed_adapter_says_so_with_the_version(self, interceptor: Any) -> None:
         """The report names what is installed, what is supported, and that the hooks are in place."""
+        for row in ADAPTERS:
+            for trigger in row.triggers:
+                importlib.import_module(trigger)
         registry = registry_of()
         registry.register_hooks(interceptor)
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.gateway import clean_environment
-from support.shells import Terminal, ask_fish, missing
+from support.programs import search_path
+from support.shells import CompletingShell, ask_fish, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
@@ -103,8 +103,7 @@ def make_directory(directory: Path) -> Path:
 
 def path_variable(directory: Path) -> str:
     """The search path of a shell that works in `directory`: the programs under test come first."""
-    places = [os.path.dirname(sys.executable), str(directory.with_name("programs")), os.environ.get("PATH", "")]
-    return os.pathsep.join(places)
+    return search_path(directory.with_name("programs"))
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -128,7 +127,7 @@ def ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         return
     first = f". {BASH_COMPLETION}\n" if kind != shell and shell == "bash" else ""
     setup = f'{first}eval "$(aasm-py completions {shell})"\n{WRAPPED[shell]}'
-    with Terminal(shell, setup, directory, environ) as terminal:
+    with CompletingShell(shell, setup, directory, environ) as terminal:
         yield lambda line: terminal.complete(line).candidates
 
 
@@ -171,7 +170,7 @@ def test_names_with_spaces_are_quoted(kind: str, tmp_path: Path) -> None:
     directory = make_directory(tmp_path / "work")
     first = f". {BASH_COMPLETION}\n" if kind != shell else ""
     setup = f'{first}eval "$(aasm-py completions {shell})"\n'
-    with Terminal(shell, setup, directory, {"PATH": path_variable(directory)}) as terminal:
+    with CompletingShell(shell, setup, directory, {"PATH": path_variable(directory)}) as terminal:
         assert terminal.complete("aasm-run --policy my").line == r"aasm-run --policy my\ file.yaml "
         assert terminal.complete("aasm-run --policy=my").line == r"aasm-run --policy=my\ file.yaml "
         assert terminal.complete('aasm-run --policy "my f').line == 'aasm-run --policy "my file.yaml" '
@@ -184,7 +183,7 @@ def test_a_tab_starts_no_program(shell: str, tmp_path: Path) -> None:
     needs(shell)
     directory = make_directory(tmp_path / "work")
     setup = f'eval "$(aasm-py completions {shell})"\n'
-    with Terminal(shell, setup, directory, {"PATH": path_variable(directory)}) as terminal:
+    with CompletingShell(shell, setup, directory, {"PATH": path_variable(directory)}) as terminal:
         terminal.run("PATH=/nowhere")
         assert terminal.complete("aasm-py audit li").line == "aasm-py audit list "
         assert terminal.complete("aasm-run --mode=s").line == "aasm-run --mode=sdk-only "
@@ -196,7 +195,7 @@ def test_zsh_finds_them_by_itself(tmp_path: Path) -> None:
     needs("zsh")
     directory = make_directory(tmp_path / "work")
     setup = f"fpath=({ROOT / 'completions' / 'zsh'} $fpath)\ncompinit -u -D\n{WRAPPED['zsh']}"
-    with Terminal("zsh", setup, directory, {"PATH": path_variable(directory)}) as terminal:
+    with CompletingShell("zsh", setup, directory, {"PATH": path_variable(directory)}) as terminal:
         assert {"list", "verify"} <= terminal.complete("aasm-py audit ").candidates
         assert terminal.complete("aasm-run --mode=s").line == "aasm-run --mode=sdk-only "
         assert terminal.complete("aasm-run frobnicate po").line == "aasm-run frobnicate polish "
@@ -210,7 +209,7 @@ def test_bash_completion_finds_them_by_itself(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "completions").symlink_to(ROOT / "completions" / "bash")
     environ = {"PATH": path_variable(directory), "BASH_COMPLETION_USER_DIR": str(tmp_path / "data")}
-    with Terminal("bash", f". {BASH_COMPLETION}\n{WRAPPED['bash']}", directory, environ) as terminal:
+    with CompletingShell("bash", f". {BASH_COMPLETION}\n{WRAPPED['bash']}", directory, environ) as terminal:
         assert {"list", "verify"} <= terminal.complete("aasm-py audit ").candidates
         assert terminal.complete("aasm-run --mode=s").line == "aasm-run --mode=sdk-only "
         assert terminal.complete("aasm-run frobnicate po").line == "aasm-run frobnicate polish "
@@ -271,7 +270,7 @@ def test_no_help_text_breaks_a_script_or_runs(shell: str, tmp_path: Path, monkey
         for line, words in rows.items():
             assert words <= ask_fish(text, line, directory, environ).keys()
     else:
-        with Terminal(shell, text, directory, environ) as terminal:
+        with CompletingShell(shell, text, directory, environ) as terminal:
             for line, words in rows.items():
                 assert words <= terminal.complete(line).candidates
     assert sorted(os.listdir(directory)) == before
@@ -283,7 +282,7 @@ def test_the_terminal_tells_what_tab_did(shell: str, tmp_path: Path) -> None:
     needs(shell)
     setup = {"bash": "complete -W 'one other' f", "zsh": "_f() { compadd one other }; compdef _f f"}[shell]
     directory = make_directory(tmp_path / "work")
-    with Terminal(shell, setup, directory) as terminal:
+    with CompletingShell(shell, setup, directory) as terminal:
         both = terminal.complete("f o")
         assert (both.line, both.candidates) == ("f o", {"one", "other"})
         one = terminal.complete("f on")

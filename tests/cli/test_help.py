@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.gateway import Gateway
 from support.programs import program
-from support.terminals import at_terminal, check_snapshot, in_pipe, in_shell, looks
+from support.snapshots import at_terminal, check_snapshot, in_pipe, in_shell, looks
 
 GROUPS = [["aasm-py"], ["aasm-py", "audit"], ["aasm-py", "gateway"]]
 COMMANDS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.calls import make_calls
 from support.gateway import Gateway
-from support.terminals import Terminal, at_terminal, check_snapshot, in_pipe, in_shell, looks
+from support.snapshots import Terminal, at_terminal, check_snapshot, in_pipe, in_shell, looks
 
 MISUSES = {
     "aasm-py": [

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.gateway import stop_gateway_of
+from support.home_shell import COLUMNS, LINES, HomeShell
 from support.pages import PAGES, ROOT, blocks, difference, typed
-from support.terminal import COLUMNS, LINES, Terminal
 
 TRIED = [page for page in PAGES if any(block.mark == "run" for block in blocks(page))]
 
@@ -20,7 +20,7 @@ def test_transcripts_are_true(page: Path, tmp_path: Path) -> None:
     """The commands of a page, typed in order beside the example's files, show what the page says."""
     user, project = tmp_path / "ada", tmp_path / "ada" / "langchain_support_bot"
     shutil.copytree(ROOT / "examples" / "langchain_support_bot", project)
-    terminal = Terminal(user, project)
+    shell = HomeShell(user, project)
     wrong = []
     try:
         for block in blocks(page):
@@ -29,7 +29,7 @@ def test_transcripts_are_true(page: Path, tmp_path: Path) -> None:
                 os.chmod(project / block.title, 0o600)
             if block.mark == "run":
                 for line in typed(block):
-                    problem = difference(line.output, terminal.type(line.command))
+                    problem = difference(line.output, shell.type(line.command))
                     if problem:
                         wrong.append(f"{block}: $ {line.command}\n{problem}")
     finally:
@@ -55,11 +55,17 @@ def test_a_transcript_that_differs_is_found() -> None:
     assert difference([], "something\n")
 
 
-def test_a_terminal_is_one(tmp_path: Path) -> None:
+def test_the_shell_is_at_a_terminal(tmp_path: Path) -> None:
     """Programs see a terminal of a known size, and the home of the person who types."""
-    terminal = Terminal(tmp_path, tmp_path)
-    assert terminal.type("test -t 1 && test -t 2 && stty size <&1 && echo $HOME").split() == [
+    shell = HomeShell(tmp_path, tmp_path)
+    assert shell.type("test -t 1 && test -t 2 && stty size <&1 && echo $HOME").split() == [
         str(LINES),
         str(COLUMNS),
         str(tmp_path),
     ]
+
+
+def test_a_command_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    """The test says so, with what the terminal showed until then."""
+    with pytest.raises(AssertionError, match=r"no end after .*begun"):
+        HomeShell(tmp_path, tmp_path).type("echo begun; exec sleep 60", seconds=1.0)

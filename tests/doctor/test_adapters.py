@@ -133,6 +133,16 @@ def test_what_hides_a_framework_is_taken_off_python_path(own: OwnPython, module:
     assert rows(own, variables)["adapter langchain"]["status"] == "ok"
 
 
+def test_what_hides_the_standard_library_is_taken_off_python_path(own: OwnPython) -> None:
+    """To install the SDK anew would not help."""
+    own.module("json", site=own.directory / "hiding")
+    variables = {**own.variables, "PYTHONPATH": str(own.directory / "hiding")}
+    row = rows(own, variables)["adapters"]
+    assert (row["status"], row["remedy"]) == ("fail", "unset PYTHONPATH")
+    variables = type_remedy(row["remedy"], variables, own.directory)
+    assert rows(own, variables)["adapters"]["status"] == "ok"
+
+
 def test_one_that_hangs_costs_its_own_row(own: OwnPython) -> None:
     """The others are looked at meanwhile, and nothing goes on afterwards; the command shows where it hangs."""
     unpack(langchain(own.directory, base=BASE + f"import time; time.sleep(600)  # {own.directory}\n"), own.site)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sys
 from pathlib import Path
 
 import jsonschema
 from support.doctor import diagnose
 from support.gateway import Gateway
+from support.odd_gateways import free_port
 from support.programs import aasm_py, program, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +94,48 @@ def test_a_refusal_shows_the_rows_that_fail(home: Path) -> None:
         name = next(name for name in failing if row.startswith(f"{name}  "))
         assert told[name]["remedy"] in row
     assert len(rows) == len(failing)
+
+
+def refused_rows(home: Path, **environ: str) -> list[str]:
+    """The lines below the reason, without the heading, that `aasm-run` says when it refuses."""
+    refused = run_command([program("aasm-run"), sys.executable, "-c", "pass"], home, environ=environ, timeout=60)
+    assert refused.returncode == 78, refused.stderr
+    return refused.stderr.splitlines()[2:]
+
+
+def test_what_a_row_says_the_refusal_does_not_say_again(home: Path) -> None:
+    """One cause, one row: for a file that is not trusted, a policy that no gateway starts with, a home that is none."""
+    (home / "config.yaml").write_text("depth: 1\n")
+    (home / "config.yaml").chmod(0o666)
+    (row,) = refused_rows(home)
+    assert row.startswith("configuration file  fail")
+    (home / "config.yaml").unlink()
+    (home / "policies").mkdir(mode=0o700)
+    (home / "policies" / "policy.yaml").write_text("rules: []\n")
+    (home / "policies" / "policy.yaml").chmod(0o600)
+    (row,) = [line for line in refused_rows(home, AASM_GATEWAY_PORT=str(free_port())) if "fail" in line]
+    assert row.startswith("policy  fail")
+    (home / "file").write_text("mine")
+    (row,) = refused_rows(home / "file")
+    assert row.startswith("home")
+
+
+def test_the_first_of_several_reasons_is_in_the_row(gateway: Gateway, tmp_path: Path) -> None:
+    """A row says something by itself."""
+    (tmp_path / "policy.yaml").write_text("apiVersion: agent-assembly/v1\n")
+    words = [program("aasm-run"), "--policy", tmp_path / "policy.yaml", sys.executable, "-c", "pass"]
+    refused = run_command(words, gateway.home)
+    assert "the policy of the run is refused: " in refused.stderr.splitlines()[-1]
+
+
+def test_a_held_start_lock_is_what_a_refusal_names(home: Path) -> None:
+    """The launcher has waited for it: to start a gateway by hand would wait as well."""
+    with open(home / "gateway.start.lock", "w") as lock:
+        os.fchmod(lock.fileno(), 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (row,) = refused_rows(home, AASM_GATEWAY_PORT=str(free_port()))
+    assert row.startswith("start lock")
+    assert f"kill {os.getpid()}" in row
 
 
 def test_a_command_that_is_not_there_costs_one_line(home: Path, tmp_path: Path) -> None:

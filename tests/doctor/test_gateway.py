@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -58,7 +59,7 @@ def test_one_on_the_port_is_found_without_its_pid_file(gateway: Gateway, home: P
     (home / "gateway.pid").unlink()
     found = row(shell(home, AASM_GATEWAY_PORT=gateway.port), "gateway")
     assert found.status == "ok"
-    assert found.found.endswith("from gateway_port (variable AASM_GATEWAY_PORT)")
+    assert found.found.endswith("from gateway_port, variable AASM_GATEWAY_PORT")
 
 
 def test_none_is_started_as_the_remedy_says(environ: dict[str, str], home: Path) -> None:
@@ -190,6 +191,46 @@ def test_one_whose_secret_was_replaced_is_started_again(gateway: Gateway, enviro
     assert row(environ, "gateway").status == "ok"
 
 
+def test_one_whose_secret_is_gone_is_left_to_the_row_of_the_secrets(gateway: Gateway, home: Path) -> None:
+    """Which says what to type; two rows would seem two faults."""
+    (home / "gateway.secret").unlink()
+    environ = shell(home, AASM_GATEWAY_PORT=gateway.port)
+    found = row(environ, "gateway")
+    assert (found.status, found.found.endswith("see the row secrets")) == ("skip", True)
+    assert told(environ, "secrets")["status"] == "fail"
+
+
+def test_one_that_says_nothing_and_has_no_pid_file_is_ones_own(gateway: Gateway, home: Path) -> None:
+    """As while it reads a long audit log: nobody is told to end it first, or to take another port."""
+    (home / "gateway.pid").unlink()
+    os.kill(gateway.pid, signal.SIGSTOP)
+    environ = shell(home, AASM_GATEWAY_PORT=gateway.port)
+    try:
+        port, found = row(environ, "port"), row(environ, "gateway")
+        assert (port.status, f"your gateway (pid {gateway.pid})" in port.found) == ("skip", True)
+        assert (found.status, found.remedy) == ("fail", f"kill -CONT {gateway.pid}")
+        type_remedy(found.remedy, environ, home)
+    finally:
+        os.kill(gateway.pid, signal.SIGCONT)
+    assert row(environ, "gateway").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "first"), [("mode: [auto\n", "configuration file"), ("mode: strict\n", "mode")], ids=["file", "mode"]
+)
+def test_nothing_is_promised_that_the_configuration_prevents(
+    environ: dict[str, str], home: Path, text: str, first: str
+) -> None:
+    """No program could start one: what is to be mended first is the only row that fails."""
+    (home / "config.yaml").write_text(text)
+    (home / "config.yaml").chmod(0o600)
+    for name in ("gateway", "policy"):
+        found = row(environ, name)
+        assert (found.status, found.found.endswith(f"see the row {first}")) == ("skip", True)
+    type_remedy(told(environ, first)["remedy"], {**environ, "EDITOR": "truncate -s 0"}, home)
+    assert row(environ, "gateway").status == row(environ, "policy").status == "warn"
+
+
 def test_one_of_another_home_is_told_from_ones_own(gateway: Gateway, other_home: Path) -> None:
     """Whose it is can be seen on this machine, and the remedy says so."""
     environ = shell(other_home, AASM_GATEWAY_URL=gateway.url)
@@ -205,8 +246,10 @@ def test_one_of_another_home_is_told_from_ones_own(gateway: Gateway, other_home:
 def test_a_port_that_another_gateway_holds_is_left_to_it(gateway: Gateway, other_home: Path) -> None:
     environ = shell(other_home, AASM_GATEWAY_PORT=gateway.port)
     found = row(environ, "gateway")
+    assert (found.status, found.found.endswith("see the row port")) == ("skip", True)
+    found = row(environ, "port")
     assert found.status == "fail"
-    assert f"port {gateway.port} is held by aasm (pid {gateway.pid}, the gateway of {gateway.home})" in found.found
+    assert f"is held by aasm (pid {gateway.pid}, the gateway of {gateway.home})" in found.found
     environ = type_remedy(found.remedy, environ, other_home)
     assert row(environ, "gateway").status == "warn"
     assert row(shell(gateway.home), "gateway").status == "ok"
@@ -218,7 +261,8 @@ def test_a_server_that_accepts_and_never_answers(serve: Serve, environ: dict[str
     found = row(environ, "gateway")
     assert time.monotonic() - began < 4
     assert found.status == "fail"
-    assert "accepts the connection and does not answer within 2 s" in found.found
+    assert "accepts the connection and does not answer within 2 s; it is " in found.found
+    assert f"(pid {os.getpid()})" in found.found
     assert row(type_remedy(found.remedy, environ, home), "gateway").status == "warn"
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from support.gateway import Gateway, find_aasm
-from support.setups import Setup
+from support.setups import Setup, free_port
 
 from aasm_py.doctor import home as home_rows
 from aasm_py.doctor.look import Look
+from aasm_py.doctor.table import CHECKS
 from agent_assembly.diagnosis import Finding
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become, or give files to, somebody else")
@@ -99,6 +100,7 @@ def test_a_home_under_a_file_is_told(setup: Setup) -> None:
     setup.home.rmdir()
     setup.home.write_text("mine")
     setup.variables |= {"AASM_HOME": str(setup.home / "deeper"), "HOME": str(setup.home.parent)}
+    assert {row.status for row in setup.rows("secrets", "pid file", "start lock", "spool").values()} == {"skip"}
     row = setup.row("home")
     assert row.status == "fail"
     setup.type(row.remedy)
@@ -197,7 +199,7 @@ def open_place() -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def as_nobody(function: Callable[[Look], Finding], look: Look) -> tuple[str, ...]:
+def as_nobody(function: Callable[[Look], Finding | list[Finding]], look: Look) -> tuple[str, ...]:
     """The row as a user without any rights sees it."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
@@ -209,7 +211,9 @@ def as_nobody(function: Callable[[Look], Finding], look: Look) -> tuple[str, ...
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
-            os.write(writing, json.dumps(function(look).row()).encode())
+            row = function(look)
+            assert isinstance(row, Finding)
+            os.write(writing, json.dumps(row.row()).encode())
         finally:
             os._exit(0)
     os.close(writing)
@@ -249,6 +253,37 @@ def test_a_home_that_root_has_made_is_taken_back(open_place: Path) -> None:
     _, status, found, remedy = as_nobody(home_rows.home, look)
     assert (status, remedy) == ("fail", f"sudo chown -R {NOBODY} {open_place}/home")
     assert "belongs to another user (root)" in found
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("name", ["secrets", "pid file", "start lock", "spool"])
+def test_a_home_that_cannot_be_entered_is_one_fault(open_place: Path, name: str) -> None:
+    """What lies in it is not known then; its own row says what to type."""
+    (open_place / "home").mkdir(mode=0o700)
+    (check,) = (each for each in CHECKS if each.name == name)
+    _, status, found, _ = as_nobody(check.function, Look({"AASM_HOME": str(open_place / "home")}))
+    assert (status, found.endswith("see the row home")) == ("skip", True)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("name", ["gateway", "policy"])
+def test_in_a_home_that_cannot_be_made_nothing_is_promised(open_place: Path, name: str) -> None:
+    """No gateway could be started there."""
+    (check,) = (each for each in CHECKS if each.name == name)
+    look = Look({"AASM_HOME": str(open_place / "home"), "AASM_GATEWAY_PORT": str(free_port())})
+    _, status, found, _ = as_nobody(check.function, look)
+    assert (status, found.endswith("see the row home")) == ("skip", True)
+
+
+@pytest.mark.parametrize("name", ["pid file", "port"])
+def test_a_gateway_in_a_home_that_is_refused_is_not_to_be_ended(setup: Setup, gateway: Gateway, name: str) -> None:
+    """It is well; what is to be typed is said by the row of the home."""
+    setup.variables["AASM_GATEWAY_PORT"] = str(gateway.port)
+    setup.home.chmod(0o777)
+    row = setup.row(name)
+    assert (row.status, f"pid {gateway.pid}" in row.found) == ("skip", True)
+    setup.type(setup.row("home").remedy)
+    assert setup.row(name).status == "ok"
 
 
 @ROOT_ONLY

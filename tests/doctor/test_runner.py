@@ -135,3 +135,16 @@ def test_every_row_that_is_not_well_says_what_to_type(home: Path) -> None:
     assert [row for row in rows if not row.found] == []
     schema = json.loads((ROOT / "docs" / "doctor.schema.json").read_text())
     assert set(schema["properties"]["checks"]["items"]["required"]) == set(as_json(rows)["checks"][0])
+
+
+def test_settings_that_cannot_be_read_hold_nothing_up() -> None:
+    """As on a file system that does not answer: the rows are there, and what might be secret is not shown."""
+    gate = threading.Event()
+    look = _look(seconds=0.5)
+    threading.Thread(target=lambda: look.once("settings", lambda: gate.wait(60)), daemon=True).start()
+    while "settings" not in look._locks:
+        time.sleep(0.001)
+    rows = examine(look, [_says("fine", Finding("fine", "ok", "key sk-planted"))])
+    gate.set()
+    assert [(row.check, row.status) for row in rows] == [("fine", "ok")]
+    assert "sk-planted" not in rows[0].found

@@ -78,6 +78,14 @@ def test_byte_code_can_be_kept_elsewhere(own: OwnPython) -> None:
     assert row_of(own, "bootstrap", variables)["status"] == "ok"
 
 
+def test_who_has_no_home_keeps_byte_code_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No directory is called `~`."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    line = ByteCode(("x",), 1, False, ("/package",)).compile_line({})
+    assert line.startswith(f"export PYTHONPYCACHEPREFIX=/var/tmp/cache-{os.getuid()}/python; ")
+
+
 def test_compiling_is_a_repair_that_can_be_made_twice(tmp_path: Path) -> None:
     """`--fix` does it where it can be written, and offers nothing where it cannot."""
     package = tmp_path / "package"
@@ -127,8 +135,9 @@ def test_what_the_bootstrap_says_when_it_refuses_is_what_the_row_says(own: OwnPy
 
 def test_the_table_of_a_refusal_is_read() -> None:
     """Its columns stand where the heading says."""
-    text = "why\n  check  status  what was found  what to do\n  one    fail    the cause       type this\n"
+    text = "why\n  check  status  what was found\n  one    fail    the cause\n                 -> type this\n"
     assert refusal(text) == ("the cause", "type this")
+    assert refusal(text.partition("->")[0].rstrip(" ")) == ("the cause", "")
     assert refusal("") == refusal("check\n") == ("", "")
 
 
@@ -190,14 +199,14 @@ def test_a_python_path_without_faults(own: OwnPython) -> None:
     [
         ("{fine}:", "an empty entry stands for the current directory"),
         (":", "an empty entry stands for the current directory"),
-        ("{fine}:{missing}", "is not there"),
+        ("{fine}:{missing}", "missing"),
         ("{fine}:{fine}/", "is there twice"),
         ("{fine}:{file}", "is neither a directory nor a zip file"),
         ("fine", "means another directory in each current one"),
         ("{json}:{fine}", "hides json, logging of the standard library"),
         ("{sdk}:{fine}", "hides the agent_assembly that is installed in"),
         ("{framework}:{fine}", "hides the langchain_core that is installed in"),
-        ("{a file's name with $HOME and 'quotes'}:{fine}", "is not there"),
+        ("{a file's name with $HOME and 'quotes'}:{fine}", "missing"),
     ],
 )
 def test_a_fault_of_python_path_is_named_and_cleaned(own: OwnPython, value: str, found: str) -> None:

@@ -420,17 +420,19 @@ def test_an_adapter_that_fails_is_no_reason_to_run_ungoverned(tmp_path: Path) ->
         assert (result.returncode, result.stdout) == (78, ""), more
 
 
-HEADING = ["check", "status", "what was found", "what to do"]
+HEADING = ["check", "status", "what was found"]
 
 
 def refused_row(text: str) -> list[str]:
-    """The one row of a refusal's table, by the columns of its heading."""
-    why, heading, row = text.splitlines()
+    """The one row of a refusal's table, by the columns of its heading, and what to do, which stands below it."""
+    why, heading, row, below = text.splitlines()
     assert why.startswith("aasm-run: ")
     assert "(exit code 78)" in why
     places = [heading.index(name) for name in HEADING]
     ends = [*places[1:], len(row)]
-    return [row[start:end].strip() for start, end in zip(places, ends, strict=True)]
+    arrow, _, remedy = below.strip().partition(" ")
+    assert (below.index("->"), arrow) == (places[-1], "->")
+    return [*(row[start:end].strip() for start, end in zip(places, ends, strict=True)), remedy]
 
 
 def test_a_refusal_is_a_row_of_the_doctors(python: str, tmp_path: Path) -> None:

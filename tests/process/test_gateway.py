@@ -18,6 +18,7 @@ import pytest
 from support.gateway import Gateway, clean_environment, find_aasm, is_gateway
 from support.programs import program, run_command
 
+from agent_assembly.core.gateway_start import start_gateway
 from agent_assembly.core.local_gateway import (
     announce_run,
     find_aasm_program,
@@ -356,6 +357,22 @@ def test_a_gateway_that_does_not_start_says_why(home: Path, python: str, free_po
     assert (result.returncode, result.stdout) == (78, "")
     assert "bad.yaml:1:" in result.stderr
     assert time.monotonic() - began < 8
+
+
+def test_what_an_earlier_gateway_said_is_not_taken_for_the_reason(home: Path, tmp_path: Path, free_port: int) -> None:
+    """Its log goes on where the one before it ended."""
+    (home / "log").mkdir(mode=0o700)
+    (home / "log" / "gateway.log").write_text("stopped\n")
+    silent = tmp_path / "aasm"
+    silent.write_text('#!/bin/sh\necho it is so >> "$8/log/gateway.log"\nexit 1\n')
+    silent.chmod(0o700)
+    with pytest.raises(GatewayError) as caught:
+        start_gateway(str(home), free_port, str(silent), 30.0)
+    assert str(caught.value) == "the gateway was started and ended at once: it is so"
+    silent.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(GatewayError) as caught:
+        start_gateway(str(home), free_port, str(silent), 30.0)
+    assert str(caught.value) == "the gateway was started and ended at once"
 
 
 def test_the_program_aasm_is_never_taken_from_the_current_directory(

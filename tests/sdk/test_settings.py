@@ -80,7 +80,7 @@ def test_every_row_can_be_explained(row: Setting) -> None:
     """Each setting has a sentence of help, a variable, an option, and a default that it would take itself."""
     assert row.help.endswith(".")
     assert row.variable == f"AASM_{row.name.upper()}"
-    assert row.option == f"--{row.name.replace('_', '-')}"
+    assert row.option == ("--no-start" if row.name == "auto_start" else f"--{row.name.replace('_', '-')}")
     assert row.kind in ("text", "identifier", "url", "choice", "integer", "number", "boolean", "path")
     assert bool(row.choices) == (row.kind == "choice")
     if row.default is not None:
@@ -329,6 +329,14 @@ def test_a_password_in_a_url_is_refused_and_never_shown(pattern: str, home: Path
         assert SECRET not in message
     write(home, f"gateway_url: '{pattern.format(SECRET)}'\n")
     assert SECRET not in complaint(home)
+
+
+@pytest.mark.parametrize("url", ["http://host/?key={}", "http://host:0/#{}", "ftp://host?a=b#{}", "?{}"])
+def test_what_a_url_has_behind_its_path_is_never_shown(url: str, home: Path) -> None:
+    """A query or fragment may be a secret; the message shows what stands before it."""
+    message = complaint(home, {"gateway_url": url.format(SECRET)})
+    assert SECRET not in message
+    assert f"not '{url.partition('?')[0].partition('#')[0]}" in message
 
 
 def test_secrets_are_in_no_representation(home: Path) -> None:

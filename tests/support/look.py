@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from aasm_py.doctor.look import Look
 from aasm_py.doctor.runner import run_checks
 from agent_assembly.diagnosis import Finding
 from support.gateway import clean_environment
-from support.programs import BIN
+from support.programs import BIN, search_path
 
 CHECKS = (*gateway.CHECKS, *control_plane.CHECKS)
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -22,8 +21,8 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 def shell(home: Path, **more: object) -> dict[str, str]:
     """The variables of a person's shell in which the environment under test is activated, with `more`."""
     plain = {name: value for name, value in clean_environment().items() if name.lower() not in _PROXIES}
-    path = os.pathsep.join([str(BIN), plain.get("PATH", os.defpath)])
-    return {**plain, "PATH": path, "AASM_HOME": str(home), **{name: str(value) for name, value in more.items()}}
+    given = {name: str(value) for name, value in more.items()}
+    return {**plain, "PATH": search_path(), "AASM_HOME": str(home), **given}
 
 
 def rows(environ: Mapping[str, str], *names: str, **arguments: object) -> dict[str, Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -102,8 +101,3 @@ def write_editor(directory: Path, text: str) -> Path:
     path.write_text(f'#!/bin/sh\ncat "{source}" > "$1"\n')
     path.chmod(0o700)
     return path
-
-
-def add_to_path(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
-    """`environ` with `directory` first on its PATH."""
-    return {**environ, "PATH": f"{directory}{os.pathsep}{environ['PATH']}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,11 @@ BIN = Path(sys.executable).parent
 def program(name: str) -> Path:
     """Return `aasm-run`, `aasm-py` or `aasm` of the environment that the tests run in."""
     return BIN / name
+
+
+def search_path(*more: Path) -> str:
+    """The search path of a person who has our programs, and those in `more`."""
+    return os.pathsep.join([str(BIN), *map(str, more), os.environ.get("PATH", os.defpath)])
 
 
 def run_command(

@@ -9,7 +9,6 @@ import re
 import select
 import shutil
 import signal
-import struct
 import subprocess
 import termios
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from support.gateway import clean_environment
+from support.pseudo_terminal import open_terminal, read_some
 
 PATIENCE = 60.0
 TAB, SHOW = b"\t", b"\x14"
@@ -55,7 +55,7 @@ class Completed(NamedTuple):
     candidates: frozenset[str]
 
 
-class Terminal:
+class CompletingShell:
     """An interactive bash or zsh in `directory`, which has read `setup`. A context manager."""
 
     def __init__(self, shell: str, setup: str, directory: Path, environ: Mapping[str, str] | None = None) -> None:
@@ -71,32 +71,31 @@ class Terminal:
             "LINES": "500",
             "LC_ALL": "C.UTF-8",
         }
-        self._master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 500, 300, 0, 0))
+        self._ours, theirs = open_terminal(300, 500)
         self._process = subprocess.Popen(
             command,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
             cwd=directory,
             env=clean_environment(**variables, **(environ or {})),
             start_new_session=True,
             preexec_fn=_take_terminal,
         )
-        os.close(slave)
+        os.close(theirs)
         self._seen = b""
         self._send(f". '{home / 'setup'}'; printf '<<%s>>\\n' ready\n".encode())
         self._until(rb"<<ready>>\r?\n")
         self._until(PROMPT)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> CompletingShell:
         return self
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(PATIENCE)
-        os.close(self._master)
+        os.close(self._ours)
 
     def complete(self, line: str) -> Completed:
         """Type `line` and TAB into an empty line, and return what came of it."""
@@ -119,15 +118,17 @@ class Terminal:
         self._until(PROMPT)
 
     def _send(self, data: bytes) -> None:
-        os.write(self._master, data)
+        os.write(self._ours, data)
 
     def _until(self, pattern: bytes) -> tuple[bytes, bytes]:
         deadline = time.monotonic() + PATIENCE
         while (found := re.search(pattern, self._seen)) is None:
             left = deadline - time.monotonic()
             assert left > 0, f"{pattern!r} did not come: {self._seen!r}"
-            if select.select([self._master], [], [], left)[0]:
-                self._seen += os.read(self._master, 65536)
+            if select.select([self._ours], [], [], left)[0]:
+                chunk = read_some(self._ours)
+                assert chunk, f"the shell ended before {pattern!r} came: {self._seen!r}"
+                self._seen += chunk
         before, self._seen = self._seen[: found.start()], self._seen[found.end() :]
         return before, found[1] if found.re.groups else b""
 

@@ -5,13 +5,10 @@ Standard output and standard error are terminals of their own here, so that each
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import select
 import signal
-import struct
 import subprocess
 import termios
 import time
@@ -20,13 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from support.gateway import clean_environment
-from support.programs import BIN
+from support.programs import search_path
+from support.pseudo_terminal import open_terminal, read_some, without_looks
 
 SNAPSHOTS = Path(__file__).resolve().parents[1] / "cli" / "snapshots"
-# What decides how something looks, and must therefore be known.
-_LOOKS = ("LANG", "LANGUAGE", "LC_", "TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "COLORTERM", "PYTHONIO")
-
-
 _STYLES = {"1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow", "36": "cyan"}
 
 
@@ -45,19 +39,16 @@ class Seen(NamedTuple):
 
 def looks(home: Path, **more: str) -> dict[str, str]:
     """The variables of a person with a UTF-8 locale and a usual terminal, plus `more`."""
-    kept = {name: value for name, value in clean_environment().items() if not name.startswith(_LOOKS)}
-    path = f"{BIN}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    known = {"PATH": path, "LANG": "C.UTF-8", "TERM": "xterm-256color", "AASM_HOME": str(home)}
-    return {**kept, **known, **more}
+    known = {"PATH": search_path(), "LANG": "C.UTF-8", "TERM": "xterm-256color", "AASM_HOME": str(home)}
+    return {**without_looks(clean_environment()), **known, **more}
 
 
 class Terminal:
     """A program that runs at a terminal of `columns`; a context manager, which ends it."""
 
     def __init__(self, command: Sequence[str | Path], environ: Mapping[str, str], columns: int = 80) -> None:
-        pairs = [pty.openpty(), pty.openpty()]
+        pairs = [open_terminal(columns), open_terminal(columns)]
         for _, inner in pairs:
-            fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
             attributes = termios.tcgetattr(inner)
             attributes[1] &= ~termios.OPOST  # a newline stays a newline
             termios.tcsetattr(inner, termios.TCSANOW, attributes)
@@ -113,10 +104,7 @@ class Terminal:
             if number not in ready:
                 open_ = True
                 continue
-            try:
-                chunk = os.read(number, 65536)
-            except OSError:  # EIO: nobody has the inner side any more
-                continue
+            chunk = read_some(number)
             self._said[place] += chunk
             open_ = open_ or bool(chunk)
         return open_

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import terminals
-from support.terminals import Seen, Terminal, at_terminal, check_snapshot, in_pipe, in_shell, looks
+from support import snapshots
+from support.snapshots import Seen, Terminal, at_terminal, check_snapshot, in_pipe, in_shell, looks
 
 WHERE = """
 import os, sys
@@ -61,7 +61,7 @@ def test_a_style_is_shown_where_one_can_see_it() -> None:
 
 def test_a_snapshot_that_differs_or_is_not_there_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is written when that is asked for, and only then; what is hidden is not compared."""
-    monkeypatch.setattr(terminals, "SNAPSHOTS", tmp_path)
+    monkeypatch.setattr(snapshots, "SNAPSHOTS", tmp_path)
     monkeypatch.delenv("UPDATE_SNAPSHOTS", raising=False)
     with pytest.raises(AssertionError, match="UPDATE_SNAPSHOTS=1"):
         check_snapshot("some", "a 1\n")
