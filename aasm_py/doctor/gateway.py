@@ -183,12 +183,12 @@ def _none(look: Look, seen: Sighting) -> Finding:
     known = look.pid_file
     before = f"; the last one (pid {known.pid}) is gone" if known is not None else ""
     tried = f"nothing listens at {seen.url} ({seen.source}){before}"
-    if aasm_program(look) is None:
-        found = f"gateway_url is required: none is named, {tried}, and there is no program aasm to start one"
-        return Finding("gateway", "fail", found, install_line(look))
     first = mended_first(look)
     if first:
         return Finding("gateway", "skip", f"none runs{before}, and none can be started yet: see the row {first}")
+    if aasm_program(look) is None:
+        found = f"gateway_url is required: none is named, {tried}, and there is no program aasm to start one"
+        return Finding("gateway", "fail", found, install_line(look))
     start = start_line(look)
     if not look.settings.auto_start:
         why = f"auto_start is off ({look.settings.source('auto_start')})"

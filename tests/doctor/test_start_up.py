@@ -238,7 +238,9 @@ def test_a_thousand_entries_are_too_many(own: OwnPython, there: bool) -> None:
         for entry in entries:
             _directory(entry)
     variables = {**own.variables, "PYTHONPATH": ":".join(map(str, entries))}
-    row = row_of(own, "PYTHONPATH", variables)
+    # On a busy machine this may be more than can be looked through in time, which is another row's text.
+    rows = (row_of(own, "PYTHONPATH", variables) for _ in range(5))
+    row = next(row for row in rows if row["status"] != "fail")
     assert row["status"] == "warn"
     assert "1000 entries" in row["found"]
     assert len(row["found"]) < 1000
